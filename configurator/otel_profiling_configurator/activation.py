@@ -1,0 +1,175 @@
+"""Builds everything, wires it together once a process, and can take it all back.
+
+Whoever comes first does it: our configurator, the pre-instrument hook that runs under any distro, or code. The others find
+it done.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from opentelemetry import trace
+from opentelemetry.trace import TracerProvider
+
+from . import agent as agents
+from . import guard, log, resource_labels, runtime_context, settings, switches, thread_labels, tracer_provider
+from .log import logger
+from .settings import Settings
+from .tracer_provider import ProfilingTracerProvider
+
+_lock = threading.RLock()
+_active: _Activation | None = None
+
+
+def activate() -> Callable[[], None]:
+    """Read the environment, wrap the global tracer provider, have labels follow it and start the agent.
+
+    Does nothing where that has been done already, or is switched off. If no tracer provider has been set yet, it waits for
+    the application to set one. Never raises: what goes wrong is logged and undone.
+
+    Returns:
+        What takes everything back (the same as `deactivate`).
+    """
+    global _active  # noqa: PLW0603 - one agent and one global tracer provider a process
+    with _lock:
+        if _active is None:
+            _active = _Activation()
+            try:
+                _active.begin()
+            except Exception:  # noqa: BLE001 - a failure of ours never costs the application its traces
+                _active.undo()
+                guard.report("start")
+    return deactivate
+
+
+def deactivate() -> None:
+    """Take back what `activate` did, after the agent has sent what it has; afterwards `activate` may be called again."""
+    global _active
+    with _lock:
+        activation, _active = _active, None
+        if activation is not None:
+            activation.undo()
+
+
+class _Activation:
+    """One activation, and how to undo what it has done so far."""
+
+    def __init__(self) -> None:
+        self._undos: list[Callable[[], None]] = []
+        self._settings = Settings()
+        self._agent: agents.Agent | None = None
+        self._provider: TracerProvider | None = None
+
+    def begin(self) -> None:
+        """Start at once if there is a tracer provider, or else as soon as there is one."""
+        self._settings, problems = settings.read(os.environ)
+        log.configure(self._settings.log_level)
+        for problem in problems:
+            logger.warning("%s", problem)
+        if not self._settings.enabled:
+            return
+        provider = trace.get_tracer_provider()
+        if isinstance(provider, trace.ProxyTracerProvider):
+            logger.info("waiting for the application to set a tracer provider")
+            self._undos.append(tracer_provider.when_set(self._start))
+        else:
+            self._start(provider)
+
+    def undo(self) -> None:
+        """Undo everything, last first, whatever fails."""
+        while self._undos:
+            guard.guarded("undo its installation")(self._undos.pop())()
+
+    def _start(self, provider: TracerProvider) -> None:
+        pyroscope = agents.load()
+        if pyroscope is None:
+            return
+        wanted = self._settings
+        if not isinstance(provider, ProfilingTracerProvider):
+            wrapper = ProfilingTracerProvider(provider, wanted.span_id_scope, wanted.span_name_scope)
+            provider = cast(TracerProvider, wrapper)
+            self._undos.append(tracer_provider.install(provider))
+        self._provider = provider
+        self._undos.append(thread_labels.install(pyroscope))
+        self._undos.append(runtime_context.install())
+        self._undos.append(switches.install())
+        self._agent = agents.Agent(pyroscope, wanted)
+        self._undos.append(self._agent.watch_application(_relabel))
+        if wanted.agent_enabled:
+            self._start_agent(self._agent)
+        thread_labels.refresh()
+        _register_fork_hook()
+
+    def _start_agent(self, agent: agents.Agent) -> None:
+        name, labels = self._identity()
+        self._undos.append(agent.stop)
+        self._undos.append(agent.stop_at_exit())
+        wanted = self._settings
+        if agent.start(name, labels):
+            logger.info(
+                "profiling %r to %s: %s at %d samples a second, sent every %d s; "
+                "span_id scope %s, span_name scope %s; labels %s",
+                name,
+                wanted.shown_server_address,
+                "+".join(wanted.types),
+                wanted.sample_rate,
+                wanted.upload_interval,
+                wanted.span_id_scope.value,
+                wanted.span_name_scope.value,
+                labels,
+            )
+        else:
+            logger.warning(
+                "Pyroscope runs in this process already, or its agent could not start: the one that runs keeps its own "
+                "settings, span labels are added to its profiles. OTEL_PROFILING_AGENT_ENABLED=false says so from the start."
+            )
+
+    def _identity(self) -> tuple[str, dict[str, str]]:
+        """Return the application's name and the labels of every profile, from the provider's current resource."""
+        attributes: Mapping[str, Any] = getattr(getattr(self._provider, "resource", None), "attributes", None) or {}
+        return (
+            self._settings.application_name or resource_labels.service_name(attributes),
+            resource_labels.static_labels(attributes, self._settings.resource_labels, self._settings.labels),
+        )
+
+    def after_fork_in_child(self) -> None:
+        """Give the forked child an agent of its own, and the thread that forked its labels.
+
+        Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
+        """
+        if self._agent is not None:
+            if self._agent.running:
+                # A provider that follows forks has updated its resource (process.pid) by now: its hook came first.
+                self._agent.start(*self._identity())
+            _relabel()
+
+
+def _relabel() -> None:
+    """Write the labels of this thread anew: an agent begins with none."""
+    thread_labels.forget()
+    thread_labels.refresh()
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - another thread may have held it at the time of the fork
+    _lock = threading.RLock()
+    if _active is not None:
+        try:
+            _active.after_fork_in_child()
+        except Exception:
+            if guard.reraise:
+                raise
+
+
+_fork_hook_registered = False
+
+
+def _register_fork_hook() -> None:
+    """Register `_after_fork_in_child`, once a process: Python has no way to take such a hook back."""
+    global _fork_hook_registered  # noqa: PLW0603 - a process-wide fact
+    if not _fork_hook_registered and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork_in_child)
+        _fork_hook_registered = True

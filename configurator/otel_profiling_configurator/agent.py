@@ -1,0 +1,132 @@
+"""The Pyroscope agent of this process: the only module that imports `pyroscope`.
+
+Imported lazily, because its native module may be missing or made for another libc or interpreter, and because labels
+without an agent, and traces without labels, must both go on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from .guard import guarded, report
+from .log import logger
+from .os_threads import Helper
+from .settings import Settings
+
+EXIT_SECONDS = 2.0
+"""Longest that an upload may delay the process's exit. The agent itself would wait 10 s for a server that hangs."""
+
+
+def load() -> ModuleType | None:
+    """Import and return `pyroscope`; None, after a warning, if that is impossible here."""
+    try:
+        if sys.implementation.name != "cpython":
+            raise ImportError(f"pyroscope-io needs CPython, this is {sys.implementation.name}")
+        return importlib.import_module("pyroscope")
+    except Exception as error:  # noqa: BLE001 - a native module for another libc or interpreter may raise anything
+        logger.warning(
+            "profiling is off, traces go on: pyroscope-io can't be loaded (%s: %s). "
+            "Install pyroscope-io for this interpreter and libc, or set OTEL_PROFILING_ENABLED=false.",
+            type(error).__name__,
+            error,
+        )
+        return None
+
+
+class Agent:
+    """Starts, restarts and stops pyroscope-io as the settings ask."""
+
+    def __init__(self, pyroscope: ModuleType, settings: Settings) -> None:
+        self.pyroscope = pyroscope
+        self._settings = settings
+        self._configure: Callable[..., Any] = pyroscope.configure
+        self._uploader = Helper()
+        self.running = False
+        """Whether an agent runs that we started in this process."""
+
+    def start(self, application_name: str, labels: Mapping[str, str]) -> bool:
+        """Start the agent; False if one that somebody else started runs in this process already.
+
+        Args:
+            application_name: Becomes the label ``service_name``.
+            labels: Labels of every profile.
+        """
+        settings = self._settings
+        if settings.agent_logging:
+            # The agent takes the level for its own log from this logger.
+            logging.getLogger("pyroscope").setLevel(settings.log_level)
+        # It warns that a forked child has no agent. In ours one is started.
+        warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is running Pyroscope", DeprecationWarning)
+        self.running = bool(
+            self._configure(
+                application_name=application_name,
+                server_address=settings.server_address,
+                basic_auth_username=settings.basic_auth_user,
+                basic_auth_password=settings.basic_auth_password,
+                tenant_id=settings.tenant_id,
+                http_headers=dict(settings.headers),
+                tags=dict(labels),
+                sample_rate=settings.sample_rate,
+                upload_interval=settings.upload_interval,
+                gil_only=settings.gil_only,
+                oncpu="wall" not in settings.types,
+                cpu_enabled="cpu" in settings.types or "wall" in settings.types,
+                mem_enabled="memory" in settings.types,
+                enable_logging=settings.agent_logging,
+            )
+        )
+        self._uploader.prepare()
+        return self.running
+
+    def stop(self) -> None:
+        """Stop our agent after it has sent what it has, waiting for that at most `EXIT_SECONDS`."""
+        if not self.running:
+            return
+        self.running = False
+        self._uploader.run(self.pyroscope.shutdown, EXIT_SECONDS)
+
+    def stop_at_exit(self) -> Callable[[], None]:
+        """Arrange for `stop` when the interpreter exits; return what cancels that."""
+        at_exit = guarded("upload the last profile")(self.stop)
+        atexit.register(at_exit)
+        return functools.partial(atexit.unregister, at_exit)
+
+    def watch_application(self, on_start: Callable[[], None]) -> Callable[[], None]:
+        """Give way if the application starts Pyroscope itself; return what ends that.
+
+        Args:
+            on_start: Called after the application has started an agent, which begins with no labels on any thread.
+        """
+        original = self._configure
+
+        @functools.wraps(original)
+        def configure(*args: Any, **kwargs: Any) -> Any:
+            if self.running:
+                try:
+                    logger.warning(
+                        "the application starts Pyroscope itself: its agent replaces ours, with its own server and "
+                        "application name; span labels stay. OTEL_PROFILING_AGENT_ENABLED=false leaves ours out from the "
+                        "start."
+                    )
+                    self.stop()
+                except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.configure
+                    report("give way to the application's Pyroscope agent")
+            result = original(*args, **kwargs)
+            if result:
+                on_start()
+            return result
+
+        def undo() -> None:
+            if self.pyroscope.configure is configure:
+                self.pyroscope.configure = original  # type: ignore[attr-defined] # a module's function
+
+        self.pyroscope.configure = configure  # type: ignore[attr-defined] # a module's function
+        return undo

@@ -1,0 +1,32 @@
+"""Our logger, and a way for its lines to be seen before the application has configured logging.
+
+We speak during interpreter start-up, when no handler exists yet: Python's handler of last resort would drop an INFO line
+and print a warning without saying whose it is. Once the application configures logging, our lines go where it says.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+logger = logging.getLogger("otel_profiling_configurator")
+
+
+class _UntilConfigured(logging.StreamHandler):  # type: ignore[type-arg] # generic only to type checkers before Python 3.11
+    """Writes to the current ``sys.stderr`` while the root logger has no handler of its own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logging.getLogger().handlers or sys.stderr is None:
+            return
+        # Looked up for each line: the application may replace or close the stream that was there at start-up.
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def configure(level: int) -> None:
+    """Let lines of `level` (a `logging` level) and above through; calling it again only changes the level."""
+    logger.setLevel(level)
+    if not any(isinstance(handler, _UntilConfigured) for handler in logger.handlers):
+        handler = _UntilConfigured()
+        handler.setFormatter(logging.Formatter("otel-profiling %(levelname)s: %(message)s"))
+        logger.addHandler(handler)

@@ -1,0 +1,77 @@
+"""Threads, locks and thread-local state of the operating system's threads, whatever was monkey-patched.
+
+``gevent.monkey.patch_all()`` replaces those of `threading` and `_thread` by greenlet ones. Pyroscope's labels belong to OS
+threads, and a call that blocks in native code can only be waited for from another OS thread. A second instance of the
+built-in module `_thread` has the originals, whoever patched the first one, and whenever (CPython 3.10 to 3.14).
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def _second_instance(name: str) -> Any:
+    spec = importlib.machinery.BuiltinImporter.find_spec(name)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name} is not built in")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_thread = _second_instance("_thread")
+
+get_ident = _thread.get_ident
+Local: Any = _thread._local
+
+
+class Helper:
+    """Runs one function on an OS thread of its own, which nobody has to wait for.
+
+    CPython 3.12 starts no more threads once the interpreter begins to exit, so there the thread is started by `prepare` and
+    waits. Everywhere else `prepare` does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._go: Any = None
+        self._done: Any = None
+        self._function: Callable[[], Any] | None = None
+
+    def prepare(self) -> None:
+        """Make sure that `run` can do its work during the exit of the interpreter."""
+        if sys.version_info[:2] == (3, 12):
+            self._start()
+
+    def run(self, function: Callable[[], Any], seconds: float) -> bool:
+        """Run `function`, wait for it at most `seconds`, and return whether it has ended."""
+        self._function = function
+        if self._go is None:
+            try:
+                self._start()
+            except RuntimeError:  # the interpreter is exiting and nobody prepared
+                function()
+                return True
+        go, done = self._go, self._done
+        self._go = None
+        go.release()
+        return bool(done.acquire(timeout=seconds))
+
+    def _start(self) -> None:
+        go, done = _thread.allocate_lock(), _thread.allocate_lock()
+        go.acquire()
+        done.acquire()
+
+        def work() -> None:
+            go.acquire()
+            try:
+                if self._function is not None:
+                    self._function()
+            finally:
+                done.release()
+
+        _thread.start_new_thread(work, ())
+        self._go, self._done = go, done

@@ -1,0 +1,285 @@
+"""Reads the environment, once, into a `Settings`: the only place that looks at it.
+
+Each variable `OTEL_PROFILING_X` wins over the `PYROSCOPE_X` that Grafana's other agents read, which wins over the default.
+A value that makes no sense never stops the application: the next in that line is used, and a warning names the variable,
+the value (unless it may be a secret) and what is used instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from . import environment_variables as names
+from .scope import Scope
+
+T = TypeVar("T")
+
+SDK_DISABLED = "OTEL_SDK_DISABLED"
+PROFILE_TYPES = ("cpu", "wall", "memory")
+
+MAX_LABELS = 16
+"""Most static labels we send. Pyroscope rejects a series of more than 30, and the agent and the server add their own."""
+
+_SHOWN_CHARACTERS = 80
+"""How much of a bad value a warning quotes."""
+
+_LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CREDENTIALS = re.compile(r"//[^/]*@")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the environment asks for. Secrets are left out of ``repr``."""
+
+    enabled: bool = True
+    """False: do nothing at all (``OTEL_SDK_DISABLED=true`` means that too)."""
+    span_id_scope: Scope = Scope.ROOT
+    span_name_scope: Scope = Scope.ROOT
+    agent_enabled: bool = True
+    """False: only label; the application starts Pyroscope itself."""
+    server_address: str = "http://localhost:4040"
+    application_name: str | None = None
+    """None: the resource's ``service.name``."""
+    basic_auth_user: str = ""
+    basic_auth_password: str = dataclasses.field(default="", repr=False)
+    tenant_id: str = ""
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Static labels of every profile."""
+    resource_labels: Mapping[str, str] | None = None
+    """Resource attribute to label name; None: the default list (see `resource_labels`)."""
+    types: tuple[str, ...] = ("cpu",)
+    sample_rate: int = 100
+    """Samples a second."""
+    upload_interval: int = 10
+    """Seconds between uploads."""
+    gil_only: bool = True
+    """True: only threads that hold the GIL are sampled, as pyroscope-io does by default."""
+    log_level: int = logging.WARNING
+    """A `logging` level, for this package."""
+    agent_logging: bool = False
+    """Whether the agent writes its own log to stderr: only if the user asked for a level. It repeats a failed upload's
+    line with every interval, which nobody should get unasked."""
+
+    @property
+    def shown_server_address(self) -> str:
+        """The server's address without the user and password that a URL may contain."""
+        return _CREDENTIALS.sub("//***@", self.server_address)
+
+
+def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Return the settings that `environ` asks for, and a warning for each value that makes no sense."""
+    reader = _Reader(environ)
+    values: dict[str, Any] = {
+        "enabled": reader.get(_boolean, names.OTEL_PROFILING_ENABLED) is not False
+        and environ.get(SDK_DISABLED, "").strip().lower() != "true",
+        "span_id_scope": reader.get(Scope.parse, names.OTEL_PROFILING_SPAN_ID_SCOPE),
+        "span_name_scope": reader.get(Scope.parse, names.OTEL_PROFILING_SPAN_NAME_SCOPE),
+        "agent_enabled": reader.get(_boolean, names.OTEL_PROFILING_AGENT_ENABLED),
+        "server_address": reader.get(_address, names.OTEL_PROFILING_SERVER_ADDRESS, "PYROSCOPE_SERVER_ADDRESS"),
+        "application_name": reader.get(_text, names.OTEL_PROFILING_APPLICATION_NAME, "PYROSCOPE_APPLICATION_NAME"),
+        "basic_auth_user": reader.get(_text, names.OTEL_PROFILING_BASIC_AUTH_USER, "PYROSCOPE_BASIC_AUTH_USER"),
+        "basic_auth_password": reader.get(
+            _text, names.OTEL_PROFILING_BASIC_AUTH_PASSWORD, "PYROSCOPE_BASIC_AUTH_PASSWORD", secret=True
+        ),
+        "tenant_id": reader.get(_header_value, names.OTEL_PROFILING_TENANT_ID, "PYROSCOPE_TENANT_ID"),
+        "headers": reader.headers(),
+        "labels": reader.labels(),
+        "resource_labels": reader.get(_renames, names.OTEL_PROFILING_RESOURCE_LABELS),
+        "types": reader.get(_types, names.OTEL_PROFILING_TYPES),
+        "sample_rate": reader.get(_sample_rate, names.OTEL_PROFILING_SAMPLE_RATE),
+        "upload_interval": reader.get(_seconds, names.OTEL_PROFILING_UPLOAD_INTERVAL, "PYROSCOPE_UPLOAD_INTERVAL"),
+        "gil_only": reader.get(_boolean, names.OTEL_PROFILING_GIL_ONLY),
+        "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
+    }
+    values["agent_logging"] = values["log_level"] is not None
+    return Settings(**{name: value for name, value in values.items() if value is not None}), reader.warnings
+
+
+def label_name(text: str) -> str:
+    """Return `text` as a label name that Pyroscope accepts: dots and other foreign characters become underscores.
+
+    Raises:
+        ValueError: nothing is left, or the name is one of the server's own (``__name__``).
+    """
+    name = re.sub(r"[^A-Za-z0-9_]", "_", text.strip())
+    if name[:1].isdigit():
+        name = "_" + name
+    if not _LABEL_NAME.fullmatch(name) or not name.strip("_"):
+        raise ValueError("a label needs a name")
+    if name.startswith("__"):
+        raise ValueError("names that begin with two underscores belong to the server")
+    return name
+
+
+class _Reader:
+    """Looks variables up in order of precedence and collects what to warn about."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.warnings: list[str] = []
+
+    def get(self, parse: Callable[[str], T], *variables: str, secret: bool = False) -> T | None:
+        """Return the first of `variables` that is set and makes sense; None: use the default."""
+        for variable in variables:
+            text = self._environ.get(variable, "").strip()
+            if text:  # OpenTelemetry's rule: empty is unset
+                try:
+                    return parse(text)
+                except ValueError as error:
+                    self._warn(variable, "***" if secret else text, f"{error}; using {self._instead(variables, variable)}")
+        return None
+
+    def headers(self) -> Mapping[str, str] | None:
+        """Return the headers; entries that make no sense are left out, each with a warning that shows no value."""
+        variable = names.OTEL_PROFILING_HEADERS
+        text = self._environ.get(variable, "").strip()
+        if not text:
+            return self.get(_json_headers, "PYROSCOPE_HTTP_HEADERS", secret=True)
+        return self._pairs(variable, text, "=", _header_name, lambda value: _header_value(unquote(value)), secret=True)
+
+    def labels(self) -> Mapping[str, str] | None:
+        """Return the static labels; entries that make no sense are left out, each with a warning."""
+        # Grafana's Java agent writes k=v, its .NET agent k:v.
+        for variable, separators in ((names.OTEL_PROFILING_LABELS, "="), ("PYROSCOPE_LABELS", "[=:]")):
+            text = self._environ.get(variable, "").strip()
+            if text:
+                labels = self._pairs(variable, text, separators, label_name, unquote)
+                for name in list(labels)[MAX_LABELS:]:
+                    self._warn(variable, name, f"more than {MAX_LABELS} labels; left out")
+                    del labels[name]
+                return labels
+        return None
+
+    def _pairs(
+        self,
+        variable: str,
+        text: str,
+        separator: str,
+        parse_name: Callable[[str], str],
+        parse_value: Callable[[str], str],
+        *,
+        secret: bool = False,
+    ) -> dict[str, str]:
+        pairs = {}
+        for number, entry in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
+            try:
+                name, *value = re.split(separator, entry, maxsplit=1)
+                if not value:
+                    raise ValueError("expected name=value")
+                pairs[parse_name(name)] = parse_value(value[0].strip())
+            except ValueError as error:
+                self._warn(variable, f"entry {number}" if secret else entry, f"{error}; left out")
+        return pairs
+
+    def _instead(self, variables: tuple[str, ...], bad: str) -> str:
+        for variable in variables[variables.index(bad) + 1 :]:
+            if self._environ.get(variable, "").strip():
+                return variable
+        return "the default"
+
+    def _warn(self, variable: str, value: str, problem: str) -> None:
+        if len(value) > _SHOWN_CHARACTERS:
+            value = value[:_SHOWN_CHARACTERS] + "..."
+        value = _CREDENTIALS.sub("//***@", value)
+        # ascii(): no control character or lone surrogate of a hostile value reaches a terminal or breaks a log handler.
+        self.warnings.append(f"{variable}={value!a}: {problem}")
+
+
+def _boolean(text: str) -> bool:
+    lowered = text.lower()
+    if lowered in ("true", "1", "yes", "on"):
+        return True
+    if lowered in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("expected true or false")
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("not valid UTF-8") from None
+    return text
+
+
+def _address(text: str) -> str:
+    parts = urlsplit(_text(text))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("expected http://host:port or https://host")
+    _ = parts.port  # raises ValueError where it is not a port number
+    return text.rstrip("/")
+
+
+def _header_name(text: str) -> str:
+    if not _HEADER_NAME.fullmatch(text.strip()):
+        raise ValueError("not a header name")
+    return text.strip()
+
+
+def _header_value(text: str) -> str:
+    if not _text(text).isprintable():
+        raise ValueError("not a header value")
+    return text
+
+
+def _json_headers(text: str) -> dict[str, str]:
+    try:
+        headers = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError('expected a JSON object such as {"name": "value"}') from None
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise ValueError('expected a JSON object of strings such as {"name": "value"}')
+    return {_header_name(name): _header_value(value) for name, value in headers.items()}
+
+
+def _renames(text: str) -> dict[str, str]:
+    renames = {}
+    for entry in filter(None, map(str.strip, text.split(","))):
+        attribute, _, name = entry.partition("=")
+        renames[attribute.strip()] = label_name(name) if name.strip() else ""
+    return renames
+
+
+def _types(text: str) -> tuple[str, ...]:
+    types = tuple(dict.fromkeys(filter(None, map(str.strip, text.lower().split(",")))))
+    if not types or not set(types) <= set(PROFILE_TYPES):
+        raise ValueError(f"expected some of {', '.join(PROFILE_TYPES)}")
+    if {"cpu", "wall"} <= set(types):
+        raise ValueError("cpu and wall exclude each other")
+    return types
+
+
+def _sample_rate(text: str) -> int:
+    try:
+        rate = int(text)
+    except ValueError:
+        raise ValueError("expected a whole number of samples a second") from None
+    if not 1 <= rate <= 1000:  # noqa: PLR2004 - above, the sampler would take more time than the application
+        raise ValueError("expected 1 to 1000 samples a second")
+    return rate
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h)?", text.lower(), re.ASCII)
+    if not match:
+        raise ValueError("expected a duration such as 10s or 1m")
+    seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+    if not 1 <= seconds <= 3600:  # noqa: PLR2004 - the agent counts whole seconds, and holds what it has not sent in memory
+        raise ValueError("expected 1s to 1h")
+    return round(seconds)
+
+
+def _log_level(text: str) -> int:
+    levels = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "critical": 50}
+    try:
+        return levels[text.lower()]
+    except KeyError:
+        raise ValueError("expected debug, info, warning, error or critical") from None

@@ -1,0 +1,127 @@
+"""Makes each thread carry the labels of the span in its current context, and no others.
+
+Pyroscope keeps labels by OS thread, and only the thread itself can change its own. So whoever notices that the current
+context of a thread has changed calls `carry` or `refresh` on that thread. A label is removed by the exact pair it was added
+with, and every sample pays for every label left behind: so what was written on a thread is remembered, and taken off when
+the thread ends.
+
+This runs on every attach, detach and task switch of the application; it is module-level and flat because of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
+
+from .guard import report
+from .labels import NO_LABELS, Pairs, SpanLabels
+from .os_threads import Local, get_ident
+
+SPAN_ATTRIBUTE = "_otel_profiling_labels"
+"""Attribute of a span object that holds its `SpanLabels`."""
+
+(CURRENT_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
+"""Key of the current span in a context. Learnt through the API, which has no public name for it."""
+
+
+class TagWriter(Protocol):
+    """What writes labels on the calling thread: the agent, or a fake in tests."""
+
+    def add_thread_tag(self, key: str, value: str, /) -> Any:
+        """Add a label to the calling thread."""
+
+    def remove_thread_tag(self, key: str, value: str, /) -> Any:
+        """Remove a label, given exactly as it was added, from the calling thread."""
+
+
+def _no_tag(_key: str, _value: str, /) -> None:
+    """Stand in for the agent while there is none."""
+
+
+_add_tag: Callable[[str, str], Any] = _no_tag
+_remove_tag: Callable[[str, str], Any] = _no_tag
+
+
+class _Written:
+    """What is written on one thread. Dies with the thread, on the thread, and takes the labels off."""
+
+    __slots__ = ("pairs", "thread")
+
+    def __init__(self) -> None:
+        self.pairs: Pairs = NO_LABELS
+        self.thread = get_ident()
+
+    def __del__(self) -> None:
+        # In a forked child the records of threads that don't exist there die on the thread that forked.
+        if self.pairs and self.thread == get_ident():
+            for key, value in self.pairs:
+                _remove_tag(key, value)
+
+
+class _OfThread(Local):  # type: ignore[misc] # a class found at run time
+    """Thread-local: each OS thread finds its own record, made at its first look."""
+
+    def __init__(self) -> None:
+        self.written = _Written()
+
+
+_of_thread = _OfThread()
+
+
+def carry(context: Context) -> None:
+    """Make the calling thread carry the labels of the span in `context`, or none if it has no span of ours.
+
+    Never raises.
+    """
+    try:
+        span = context.get(CURRENT_SPAN)
+        # A span that is not annotated is one we did not start: an API-only span, or another provider's.
+        labels: SpanLabels | None = getattr(span, SPAN_ATTRIBUTE, None)
+        wanted = NO_LABELS if labels is None else labels.pairs
+        written = _of_thread.written
+        if written.pairs is not wanted:
+            _rewrite(written, wanted)
+    except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
+        report("label a thread")
+
+
+def refresh() -> None:
+    """Make the calling thread carry the labels of its current context. Never raises."""
+    carry(get_current())
+
+
+def _rewrite(written: _Written, wanted: Pairs) -> None:
+    old = written.pairs
+    # First, so that the record is never short of a pair that was written: removing one that is not there is harmless.
+    written.pairs = wanted
+    for pair in old:
+        if pair not in wanted:
+            _remove_tag(*pair)
+    for pair in wanted:
+        if pair not in old:
+            _add_tag(*pair)
+
+
+def forget() -> None:
+    """Forget what was written on all threads: a new agent has started, and it begins without labels."""
+    global _of_thread  # noqa: PLW0603 - replaced as a whole: no thread can reach another one's record
+    _of_thread = _OfThread()
+
+
+def install(writer: TagWriter) -> Callable[[], None]:
+    """Write labels through `writer` from now on; return what ends that and takes them off the calling thread.
+
+    Labels of other threads stay until those threads end: only they could remove them.
+    """
+    global _add_tag, _remove_tag
+    _add_tag, _remove_tag = writer.add_thread_tag, writer.remove_thread_tag
+
+    def undo() -> None:
+        global _add_tag, _remove_tag  # noqa: PLW0603 - as above
+        carry(Context())
+        _add_tag = _remove_tag = _no_tag
+
+    return undo
