@@ -93,7 +93,7 @@ class _Activation:
             provider = cast(TracerProvider, wrapper)
             self._undos.append(tracer_provider.install(provider))
         self._provider = provider
-        self._undos.append(thread_labels.install(pyroscope))
+        self._undos.append(thread_labels.install(agents.tag_writer(pyroscope)))
         self._undos.append(runtime_context.install())
         self._undos.append(switches.install())
         self._agent = agents.Agent(pyroscope, wanted)

@@ -41,6 +41,12 @@ def load() -> ModuleType | None:
         return None
 
 
+def tag_writer(pyroscope: ModuleType) -> Any:
+    """Return what has ``add_thread_tag`` and ``remove_thread_tag``: the native module, which Python ones only forward to."""
+    native = getattr(pyroscope, "lib", None)
+    return native if hasattr(native, "add_thread_tag") and hasattr(native, "remove_thread_tag") else pyroscope
+
+
 class Agent:
     """Starts, restarts and stops pyroscope-io as the settings ask."""
 

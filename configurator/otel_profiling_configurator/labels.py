@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import weakref
 
+from opentelemetry.trace import SpanContext
+
 from .scope import Scope
 
 TRACE_ID = "trace_id"
@@ -21,6 +23,9 @@ PROFILE_ID_ATTRIBUTE = "pyroscope.profile.id"
 MAX_VALUE_BYTES = 1024
 """Longest label value that we send, in bytes of UTF-8. Pyroscope rejects an upload with one above 2048 by default."""
 
+_SAMPLED = 0x01
+"""The sampled bit of W3C trace flags. A span without it is not exported, so no id may lead to it."""
+
 Pairs = tuple[tuple[str, str], ...]
 """Labels as they are written on a thread: (name, value) pairs, no name twice."""
 
@@ -30,8 +35,8 @@ NO_LABELS: Pairs = ()
 def label_value(text: object) -> str:
     """Return `text` as a label value: encodable as UTF-8 and at most `MAX_VALUE_BYTES` long."""
     value = text if type(text) is str else str(text)
-    if value.isascii():
-        return value[:MAX_VALUE_BYTES]
+    if len(value) <= MAX_VALUE_BYTES and value.isascii():
+        return value
     # "replace" for lone surrogates on the way in, "ignore" for a character cut in half by the limit.
     return value.encode("utf-8", "replace")[:MAX_VALUE_BYTES].decode("utf-8", "ignore")
 
@@ -43,78 +48,93 @@ class SpanLabels:
     out of date, and still knows exactly what to remove.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_inheritors",
-        "name",
-        "name_scope",
-        "owner",
-        "pairs",
-        "root",
-        "sampled",
-        "span_id",
-        "trace_id",
-    )
+    __slots__ = ("__weakref__", "_inheritors", "owner", "pairs", "profile_id", "root", "trace_flags")
 
     def __init__(
-        self,
-        trace_id: str,
-        span_id: str,
-        name: str,
-        sampled: int,
-        id_scope: Scope,
-        name_scope: Scope,
-        parent: SpanLabels | None = None,
+        self, owner: int, trace_flags: int, pairs: Pairs, profile_id: str = "", root: SpanLabels | None = None
     ) -> None:
-        """Decide the labels of a span.
+        """Hold the labels of a span.
 
         Args:
-            trace_id: 32 lower-case hex digits.
-            span_id: 16 lower-case hex digits: the span's own id, whether it becomes a label or not.
-            name: The span's name as a label value.
-            sampled: The sampled trace flag. A span that is not exported gets no ids: they would lead nowhere.
-            id_scope: Which spans own a ``span_id``.
-            name_scope: Which spans own a ``span_name``.
-            parent: The labels of the parent if we started it; None makes this span a local root.
+            owner: Id of the span they are made for; descendants may hold them too.
+            trace_flags: The span's trace flags: a descendant with others has labels of its own.
+            pairs: The labels to begin with.
+            profile_id: The owner's id as 16 lower-case hex digits, if it owns a ``span_id`` label.
+            root: Those of the local root span; None for a local root's own (itself would be a reference cycle).
         """
-        self.owner = span_id
-        """Id of the span these labels were made for; descendants may hold them too."""
-        self.root: SpanLabels = self if parent is None else parent.root
-        self.sampled = sampled
-        self.name = name
-        self.name_scope = name_scope
+        self.owner = owner
+        self.trace_flags = trace_flags
+        self.pairs = pairs
+        self.profile_id = profile_id
+        self.root = root
         self._inheritors: weakref.WeakSet[SpanLabels] | None = None
-        self.span_id = ""
-        """Value of the label ``span_id``, empty for none."""
-        self.trace_id = trace_id if sampled else ""
-        if sampled:
-            if id_scope is Scope.ALL or (id_scope is Scope.ROOT and parent is None):
-                self.span_id = span_id
-            elif id_scope is Scope.ROOT:
-                self.span_id = self.root.span_id
-        if parent is not None and name_scope is Scope.ROOT:
-            # Only where a descendant has labels of its own beside the root's name: not in the default configuration.
-            if self.root._inheritors is None:
-                self.root._inheritors = weakref.WeakSet()
-            self.root._inheritors.add(self)
-        self.pairs: Pairs = NO_LABELS
-        self._decide()
+
+    def get(self, key: str) -> str:
+        """Return the value of the label `key`, empty for none."""
+        return dict(self.pairs).get(key, "")
 
     def rename(self, name: str) -> None:
         """Follow a new name of the span these labels were made for."""
-        self.name = name
-        self._decide()
+        self.pairs = (*(pair for pair in self.pairs if pair[0] != SPAN_NAME), *_pair(SPAN_NAME, name))
         for inheritor in tuple(self._inheritors or ()):
-            inheritor._decide()
+            inheritor.rename(name)
 
-    def _decide(self) -> None:
-        pairs = []
-        if self.trace_id:
-            pairs.append((TRACE_ID, self.trace_id))
-        if self.span_id:
-            pairs.append((SPAN_ID, self.span_id))
-        if self.name_scope is not Scope.NONE:
-            name = self.root.name if self.name_scope is Scope.ROOT else self.name
-            if name:
-                pairs.append((SPAN_NAME, name))
-        self.pairs = tuple(pairs)
+    def inherit(self, labels: SpanLabels) -> None:
+        """Have `labels`, a descendant's, follow the name of these."""
+        if self._inheritors is None:
+            self._inheritors = weakref.WeakSet()
+        self._inheritors.add(labels)
+
+
+class LabelRules:
+    """Which labels spans get."""
+
+    def __init__(self, span_id_scope: Scope = Scope.ROOT, span_name_scope: Scope = Scope.ROOT) -> None:
+        # Compared once: looking a member of an enumeration up costs as much as formatting an id.
+        self._span_ids = span_id_scope is not Scope.NONE
+        self._own_span_ids = span_id_scope is Scope.ALL
+        self._span_names = span_name_scope is not Scope.NONE
+        self._own_span_names = span_name_scope is Scope.ALL
+        self.descendants_share = not (self._own_span_ids or self._own_span_names)
+        """Whether a descendant's labels are its local root's, so that both can hold the same object."""
+
+    def of_local_root(self, span_context: SpanContext, name: str) -> SpanLabels:
+        """Return the labels of a local root span: no parent, a remote one, or one that we did not start."""
+        trace_id, span_id, _, trace_flags, _, _ = span_context
+        if not self._span_names:
+            name = ""
+        elif type(name) is not str or len(name) > MAX_VALUE_BYTES or not name.isascii():
+            name = label_value(name)
+        if not trace_flags & _SAMPLED:
+            return SpanLabels(span_id, trace_flags, _pair(SPAN_NAME, name))
+        # to_bytes().hex() takes half the time of format().
+        trace_label = (TRACE_ID, trace_id.to_bytes(16, "big").hex())
+        if not self._span_ids:
+            return SpanLabels(span_id, trace_flags, (trace_label, *_pair(SPAN_NAME, name)))
+        profile_id = span_id.to_bytes(8, "big").hex()
+        if not name:
+            return SpanLabels(span_id, trace_flags, (trace_label, (SPAN_ID, profile_id)), profile_id)
+        return SpanLabels(span_id, trace_flags, (trace_label, (SPAN_ID, profile_id), (SPAN_NAME, name)), profile_id)
+
+    def of_descendant(self, parent: SpanLabels, span_context: SpanContext, name: object) -> SpanLabels:
+        """Return the labels of a span whose parent has `parent`."""
+        trace_id, span_id, _, trace_flags, _, _ = span_context
+        if span_id == parent.owner:
+            return parent  # a tracer that is switched off hands its parent on under the same identity
+        root = parent.root or parent
+        profile_id = ""
+        pairs: Pairs = NO_LABELS
+        if trace_flags & _SAMPLED:
+            if self._own_span_ids:
+                profile_id = span_id.to_bytes(8, "big").hex()
+            # No id where the root was not sampled: it is not exported, so its id would lead nowhere.
+            pairs = ((TRACE_ID, trace_id.to_bytes(16, "big").hex()), *_pair(SPAN_ID, profile_id or root.get(SPAN_ID)))
+        if self._own_span_names:
+            return SpanLabels(span_id, trace_flags, (*pairs, *_pair(SPAN_NAME, label_value(name))), profile_id, root)
+        labels = SpanLabels(span_id, trace_flags, (*pairs, *_pair(SPAN_NAME, root.get(SPAN_NAME))), profile_id, root)
+        root.inherit(labels)
+        return labels
+
+
+def _pair(key: str, value: str) -> Pairs:
+    return ((key, value),) if value else NO_LABELS

@@ -11,17 +11,18 @@ This runs on every attach, detach and task switch of the application; it is modu
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Token
 from typing import Any, Protocol
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from .guard import report
-from .labels import NO_LABELS, Pairs, SpanLabels
+from .labels import NO_LABELS, Pairs
 from .os_threads import Local, get_ident
 
 SPAN_ATTRIBUTE = "_otel_profiling_labels"
-"""Attribute of a span object that holds its `SpanLabels`."""
+"""Attribute of a span object that holds its `SpanLabels`. Hot paths spell it out."""
 
 (CURRENT_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 """Key of the current span in a context. Learnt through the API, which has no public name for it."""
@@ -77,15 +78,13 @@ def carry(context: Context) -> None:
     Never raises.
     """
     try:
-        span = context.get(CURRENT_SPAN)
-        # A span that is not annotated is one we did not start: an API-only span, or another provider's.
-        labels: SpanLabels | None = getattr(span, SPAN_ATTRIBUTE, None)
-        wanted = NO_LABELS if labels is None else labels.pairs
-        written = _of_thread.written
-        if written.pairs is not wanted:
-            _rewrite(written, wanted)
-    except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
-        report("label a thread")
+        span: Any = context.get(CURRENT_SPAN)
+        pairs = NO_LABELS if span is None else span._otel_profiling_labels.pairs
+    except AttributeError:
+        pairs = NO_LABELS  # a span we did not start (an API-only one, another provider's), or no context at all
+    written = _of_thread.written
+    if written.pairs is not pairs:
+        _rewrite(written, pairs)
 
 
 def refresh() -> None:
@@ -93,16 +92,66 @@ def refresh() -> None:
     carry(get_current())
 
 
-def _rewrite(written: _Written, wanted: Pairs) -> None:
+def _rewrite(written: _Written, pairs: Pairs) -> None:
     old = written.pairs
     # First, so that the record is never short of a pair that was written: removing one that is not there is harmless.
-    written.pairs = wanted
-    for pair in old:
-        if pair not in wanted:
-            _remove_tag(*pair)
-    for pair in wanted:
-        if pair not in old:
-            _add_tag(*pair)
+    written.pairs = pairs
+    try:
+        if not old:
+            for key, value in pairs:
+                _add_tag(key, value)
+        elif not pairs:
+            for key, value in old:
+                _remove_tag(key, value)
+        else:
+            for pair in old:
+                if pair not in pairs:
+                    _remove_tag(*pair)
+            for pair in pairs:
+                if pair not in old:
+                    _add_tag(*pair)
+    except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
+        report("label a thread")
+
+
+def attaching(attach: Callable[[Context], Token[Context]]) -> Callable[[Context], Token[Context]]:
+    """Return `attach`, having the labels follow the context that it makes current.
+
+    Most attaches change no label (a child span's, a baggage entry's): that is found out right here, which is `carry` once
+    more, without the call.
+    """
+
+    def attach_and_follow(context: Context) -> Token[Context]:
+        token = attach(context)
+        try:
+            span: Any = context.get(CURRENT_SPAN)
+            pairs = NO_LABELS if span is None else span._otel_profiling_labels.pairs
+            written = _of_thread.written
+            if written.pairs is not pairs:
+                _rewrite(written, pairs)
+        except AttributeError:
+            carry(context)
+        return token
+
+    return attach_and_follow
+
+
+def detaching(detach: Callable[[Token[Context]], None], get_current: Callable[[], Context]) -> Callable[[Token[Context]], None]:
+    """Return `detach`, having the labels follow the context that is current again; see `attaching`."""
+
+    def detach_and_follow(token: Token[Context]) -> None:
+        detach(token)  # raises where the token is another context's, which leaves the current one as it is
+        context = get_current()
+        try:
+            span: Any = context.get(CURRENT_SPAN)
+            pairs = NO_LABELS if span is None else span._otel_profiling_labels.pairs
+            written = _of_thread.written
+            if written.pairs is not pairs:
+                _rewrite(written, pairs)
+        except AttributeError:
+            carry(context)
+
+    return detach_and_follow
 
 
 def forget() -> None:

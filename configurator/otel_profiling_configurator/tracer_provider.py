@@ -2,29 +2,33 @@
 
 The whole idea is that of Grafana's otel-profiling-go: wrap the tracer provider. A span processor would be simpler, but it
 never sees the spans that the sampler drops, and at 1 % sampling those are nearly all the work there is.
-Spans are annotated, not wrapped: they stay the objects that the inner provider made.
+Spans are annotated, not wrapped, and tracers shadowed: they stay the objects that the inner provider made.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from types import FunctionType
 from typing import Any, cast
 
 import wrapt
 from opentelemetry import trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, TraceFlags, Tracer, TracerProvider
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Tracer, TracerProvider
 from opentelemetry.util.types import Attributes
 
 from .guard import report
-from .labels import PROFILE_ID_ATTRIBUTE, SpanLabels, label_value
+from .labels import LabelRules, SpanLabels, label_value
+from .profile_id import set_profile_id
 from .scope import Scope
 from .thread_labels import CURRENT_SPAN, SPAN_ATTRIBUTE, refresh
 
-_SAMPLED = TraceFlags.SAMPLED
+_TRACE_FLAGS, _IS_VALID = 3, 5
+"""Places in a `SpanContext`, which is a tuple: its properties are Python functions, and cost like them."""
+
+_OURS = "_otel_profiling"
+"""Attribute that marks a `start_span` of ours."""
 
 
 class ProfilingTracerProvider(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic since wrapt 2, to type checkers only
@@ -46,27 +50,47 @@ class ProfilingTracerProvider(wrapt.ObjectProxy):  # type: ignore[type-arg] # ge
         span_name_scope: Scope = Scope.ROOT,
     ) -> None:
         super().__init__(provider)
-        self._self_annotator = _Annotator(span_id_scope, span_name_scope)
+        self._self_rules = LabelRules(span_id_scope, span_name_scope)
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
-        """Return the inner provider's tracer, wrapped."""
+        """Return the inner provider's tracer, whose spans are annotated from now on."""
         tracer: Tracer = self.__wrapped__.get_tracer(*args, **kwargs)
-        return cast(Tracer, _ProfilingTracer(tracer, self._self_annotator))
+        try:
+            start_span = vars(tracer).get("start_span")
+            if not hasattr(start_span, _OURS):
+                # Shadowed on the instance: `start_as_current_span` finds it there, and nothing else is in the way. A proxy
+                # around the tracer would cost every span more than all the rest of what we do.
+                tracer.start_span = _annotating(tracer.start_span, self._self_rules)  # type: ignore[method-assign]
+        except (TypeError, AttributeError):  # no instance dictionary, or a read-only one
+            return cast(Tracer, _ProfilingTracer(tracer, self._self_rules))
+        return tracer
 
 
 class _ProfilingTracer(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic since wrapt 2, to type checkers only
-    """A tracer whose spans are annotated as they start."""
+    """Stands in front of a tracer that has no instance dictionary."""
 
-    def __init__(self, tracer: Tracer, annotator: _Annotator) -> None:
+    def __init__(self, tracer: Tracer, rules: LabelRules) -> None:
         super().__init__(tracer)
-        self._self_start_span = tracer.start_span
-        self._self_annotate = annotator.annotate
-        function = getattr(type(tracer), "start_as_current_span", None)
-        # Not a plain function where the tracer is itself some proxy: the SDK's asks nothing of its `self` but start_span.
-        self._self_function = function if isinstance(function, FunctionType) else SdkTracer.start_as_current_span
+        self._self_start_span = _annotating(tracer.start_span, rules)
 
-    def start_span(
-        self,
+    @property
+    def start_span(self) -> Callable[..., Span]:
+        """The inner tracer's, annotating."""
+        return self._self_start_span
+
+    @property
+    def start_as_current_span(self) -> Callable[..., Any]:
+        """The SDK's own, run on this proxy: it asks nothing of its tracer but `start_span`."""
+        return cast(Callable[..., Any], SdkTracer.start_as_current_span.__get__(self))
+
+
+def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[..., Span]:
+    """Return `start_span`, leaving on each span what its samples shall be labelled with."""
+    descendants_share, of_local_root = rules.descendants_share, rules.of_local_root
+    current_span = CURRENT_SPAN
+
+    @functools.wraps(start_span)
+    def annotating(  # arguments are the API's, passed on by position: the cheapest call
         name: str,
         context: Context | None = None,
         kind: SpanKind = SpanKind.INTERNAL,
@@ -77,64 +101,44 @@ class _ProfilingTracer(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic s
         set_status_on_exception: bool = True,
         **kwargs: Any,
     ) -> Span:
-        """Start the inner tracer's span and annotate it. Arguments are the API's, passed on by position: the cheapest call."""
-        span: Span = self._self_start_span(
+        span: Any = start_span(
             name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception, **kwargs
         )
-        self._self_annotate(span, name, context)
-        return span
-
-    @property
-    def start_as_current_span(self) -> Callable[..., Any]:
-        """The inner tracer's own, run on this proxy, so that it starts its span here."""
-        return self._self_function.__get__(self)
-
-
-class _Annotator:
-    """Decides the labels of a span that has just been started, and leaves them on it."""
-
-    def __init__(self, span_id_scope: Scope, span_name_scope: Scope) -> None:
-        self._id_scope = span_id_scope
-        self._name_scope = span_name_scope
-        self._shared = Scope.ALL not in (span_id_scope, span_name_scope)
-        """Whether a descendant's labels are its local root's, so that both can hold the same object."""
-
-    def annotate(self, span: Span, name: str, context: Context | None) -> None:
-        """Annotate `span`, started as `name` under the span of `context` (None: the current one). Never raises."""
         try:
-            parent: SpanLabels | None = getattr(
-                (get_current() if context is None else context).get(CURRENT_SPAN), SPAN_ATTRIBUTE, None
-            )
+            parent: Any = (get_current() if context is None else context).get(current_span)
+            if parent is not None:
+                try:
+                    parent = parent._otel_profiling_labels
+                except AttributeError:
+                    parent = None  # a remote span, or one that we did not start
             span_context = span.get_span_context()
-            sampled = span_context.trace_flags & _SAMPLED
-            if parent is None or not self._shared or sampled != parent.sampled:
-                self._annotate(span, name, span_context, parent)
-            elif span is not INVALID_SPAN:
-                setattr(span, SPAN_ATTRIBUTE, parent)
+            if parent is None:
+                if span_context[_IS_VALID]:
+                    labels = of_local_root(span_context, name)
+                    span._otel_profiling_labels = labels
+                    if labels.profile_id:
+                        set_profile_id(span, labels.profile_id)
+                    if span.__class__ not in _followed:
+                        _follow_renames(span.__class__)
+            elif descendants_share and span_context[_TRACE_FLAGS] == parent.trace_flags:
+                if span is not INVALID_SPAN:
+                    span._otel_profiling_labels = parent
+            elif span_context[_IS_VALID]:
+                _annotate_descendant(span, rules.of_descendant(parent, span_context, name))
         except Exception:  # noqa: BLE001 - called from inside the application's start_span
             report("annotate a span")
+        return span  # type: ignore[no-any-return] # untyped only so that the attribute can be set
 
-    def _annotate(self, span: Span, name: str, span_context: trace.SpanContext, parent: SpanLabels | None) -> None:
-        if not span_context.is_valid:
-            return  # a tracer that is switched off hands out a span that everybody shares
-        span_id = format(span_context.span_id, "016x")
-        if parent is not None and parent.owner == span_id:
-            # A tracer that is switched off, below one that is not, hands its parent on under the same identity.
-            setattr(span, SPAN_ATTRIBUTE, parent)
-            return
-        labels = SpanLabels(
-            trace_id=format(span_context.trace_id, "032x"),
-            span_id=span_id,
-            name=label_value(name),
-            sampled=span_context.trace_flags & _SAMPLED,
-            id_scope=self._id_scope,
-            name_scope=self._name_scope,
-            parent=parent,
-        )
-        setattr(span, SPAN_ATTRIBUTE, labels)
+    setattr(annotating, _OURS, True)
+    return annotating
+
+
+def _annotate_descendant(span: Any, labels: SpanLabels) -> None:
+    span._otel_profiling_labels = labels
+    if labels.profile_id:
+        set_profile_id(span, labels.profile_id)
+    if type(span) not in _followed:
         _follow_renames(type(span))
-        if labels.span_id == span_id:
-            span.set_attribute(PROFILE_ID_ATTRIBUTE, span_id)
 
 
 _followed: dict[type, Callable[[], None]] = {}
@@ -146,11 +150,10 @@ def _follow_renames(span_class: type) -> None:
 
     On the class, once: anything on the instance would cost every span, and a reference cycle too.
     """
-    if span_class in _followed:
-        return
     owner = next(base for base in span_class.__mro__ if "update_name" in vars(base))
     if owner is not span_class:
-        _follow_renames(owner)
+        if owner not in _followed:
+            _follow_renames(owner)
         _followed[span_class] = _nothing
         return
     original = vars(owner)["update_name"]
@@ -181,7 +184,7 @@ def _nothing() -> None:
 
 def _renamed(span: Span, name: str) -> None:
     labels: SpanLabels | None = getattr(span, SPAN_ATTRIBUTE, None)
-    if labels is None or labels.owner != format(span.get_span_context().span_id, "016x"):
+    if labels is None or labels.owner != span.get_span_context().span_id:
         return  # a descendant that labels nothing of its own
     # The SDK ignores a new name for an ended span; a span that is not recorded has no name to read back.
     labels.rename(label_value(getattr(span, "name", name)))
