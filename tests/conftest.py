@@ -1,0 +1,43 @@
+"""What all tests share: failures of ours are seen, and the process is left as it was found."""
+
+import asyncio
+import logging
+import os
+
+import opentelemetry.context as context_api
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import Span
+from otel_profiling_configurator import deactivate, guard, log
+
+
+@pytest.fixture(autouse=True)
+def failures_are_seen(monkeypatch):
+    """Guards re-raise, and what one test reported another may report again."""
+    monkeypatch.setattr(guard, "reraise", True)
+    monkeypatch.setattr(guard, "_reported", set())
+
+
+@pytest.fixture(autouse=True)
+def clean_process():
+    """Everything that we replace in a process is the original again after each test."""
+    for name in [name for name in os.environ if name.startswith(("OTEL_", "PYROSCOPE_"))]:
+        del os.environ[name]
+    before = _patched()
+    yield
+    deactivate()
+    assert _patched() == before
+    log.logger.handlers.clear()
+    log.logger.setLevel(logging.NOTSET)
+
+
+def _patched():
+    return (
+        context_api._RUNTIME_CONTEXT,
+        trace._TRACER_PROVIDER,
+        trace._set_tracer_provider,
+        vars(Span)["update_name"],
+        vars(trace.NonRecordingSpan)["update_name"],
+        asyncio.Handle._run,
+        asyncio.BaseEventLoop.run_forever,
+    )

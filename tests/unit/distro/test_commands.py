@@ -1,0 +1,132 @@
+"""The command line: one clear line and a telling exit code for everything that can be wrong before the demo runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from otel_profiling_distro import __version__
+from otel_profiling_distro.commands import demo, main
+from otel_profiling_distro.demo.service import environment
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(autouse=True)
+def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests end before a service is started: one that does not must fail, not run for ten seconds."""
+
+    def start(*_arguments: object) -> None:
+        raise AssertionError("the demo service would have been started")
+
+    monkeypatch.setattr(demo, "Service", start)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version says the version of the distribution, on standard output."""
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"otel-profiling {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "required"),
+        (["nonsense"], "nonsense"),
+        (["demo", "--seconds", "0"], "more than 0"),
+        (["demo", "--seconds", "nan"], "more than 0"),
+        (["demo", "--seconds", "soon"], "no number of seconds"),
+        (["demo", "--port", "65536"], "0 to 65535"),
+        (["demo", "--port", "-1"], "0 to 65535"),
+        (["demo", "--port", "http"], "0 to 65535"),
+        (["demo", "--server", "localhost:4040"], "http://localhost:4040"),
+        (["demo", "--server", "http://localhost:99999"], "99999"),
+        (["demo", "--otlp", "grpc://localhost:4317"], "http://localhost:4040"),
+        (["demo", "--port", "1", "--server", "http://a", "--otlp", "http://b"], "--port"),
+    ],
+)
+def test_usage(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command line that makes no sense exits with 2 and says which part of it."""
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(arguments)
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--server", "--otlp"])
+def test_unreachable_server(option: str, closed_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that does not answer is found out before anything starts: one line that names option and address."""
+    address = f"http://127.0.0.1:{closed_port}"
+    assert main(["demo", option, address]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == f"otel-profiling: nothing answers at {address} ({option}): Connection refused\n"
+
+
+def test_busy_port(busy_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A port that is taken costs one line and exit code 1."""
+    assert main(["demo", "--port", str(busy_port)]) == 1
+    assert capsys.readouterr().err == f"otel-profiling: can't listen on port {busy_port}: Address already in use\n"
+
+
+@pytest.mark.parametrize("module", ["flask", "asgiref", "opentelemetry.instrumentation.flask"])
+def test_missing_extra(module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what the demo service is made of, the line says what to install."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find_spec(name))
+    assert main(["demo"]) == 1
+    assert "pip install 'otel-profiling-distro[demo]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code", "line"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")])
+def test_signal(number: int, code: int, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal ends the command with one line and the exit code that shells use; handlers are as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(demo, "Service", lambda *_: signal.raise_signal(number))
+    assert main(["demo"]) == code
+    assert capsys.readouterr().err == f"otel-profiling: {line}\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+RECEIVER = "http://127.0.0.1:1"
+
+
+def test_environment_of_the_demo() -> None:
+    """On its own the demo ignores what the user has set for OpenTelemetry and Pyroscope, and keeps the rest."""
+    env = environment({"PATH": "/bin", "OTEL_SDK_DISABLED": "true", "PYROSCOPE_TENANT_ID": "t"}, None, None, RECEIVER)
+    assert env["PATH"] == "/bin"
+    assert "OTEL_SDK_DISABLED" not in env
+    assert "PYROSCOPE_TENANT_ID" not in env
+    assert env["OTEL_PROFILING_SERVER_ADDRESS"] == env["OTEL_EXPORTER_OTLP_ENDPOINT"] == RECEIVER
+
+
+def test_environment_with_a_server() -> None:
+    """Towards the user's own server their settings hold, such as credentials; the address given wins over them."""
+    base = {"OTEL_PROFILING_BASIC_AUTH_USER": "me", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://old"}
+    env = environment(base, "http://pyroscope", None, RECEIVER)
+    assert env["OTEL_PROFILING_BASIC_AUTH_USER"] == "me"
+    assert env["OTEL_PROFILING_SERVER_ADDRESS"] == "http://pyroscope"
+    assert env["OTEL_EXPORTER_OTLP_ENDPOINT"] == RECEIVER
+    assert "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" not in env
+
+
+def test_environment_with_a_proxy() -> None:
+    """A proxy is kept, and kept away from this machine's own addresses."""
+    env = environment({"HTTP_PROXY": "http://proxy", "NO_PROXY": "intranet"}, None, None, RECEIVER)
+    assert env["HTTP_PROXY"] == "http://proxy"
+    assert env["NO_PROXY"] == "intranet,127.0.0.1,localhost"
+    assert env["no_proxy"] == "127.0.0.1,localhost"
