@@ -66,6 +66,7 @@ class Agent:
             labels: Labels of every profile.
         """
         settings = self._settings
+        wall = "wall" in settings.types
         if settings.agent_logging:
             # The agent takes the level for its own log from this logger.
             logging.getLogger("pyroscope").setLevel(settings.log_level)
@@ -82,9 +83,9 @@ class Agent:
                 tags=dict(labels),
                 sample_rate=settings.sample_rate,
                 upload_interval=settings.upload_interval,
-                gil_only=settings.gil_only,
-                oncpu="wall" not in settings.types,
-                cpu_enabled="cpu" in settings.types or "wall" in settings.types,
+                gil_only=settings.gil_only and not wall,  # a thread that waits does not hold the GIL
+                oncpu=not wall,
+                cpu_enabled="cpu" in settings.types or wall,
                 mem_enabled="memory" in settings.types,
                 enable_logging=settings.agent_logging,
             )

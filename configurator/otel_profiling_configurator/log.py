@@ -13,10 +13,15 @@ logger = logging.getLogger("otel_profiling_configurator")
 
 
 class _UntilConfigured(logging.StreamHandler):  # type: ignore[type-arg] # generic only to type checkers before Python 3.11
-    """Writes to the current ``sys.stderr`` while the root logger has no handler of its own."""
+    """Writes to the current ``sys.stderr`` while the root logger has no handler but OpenTelemetry's.
+
+    Distros may have one of those there from the start: it exports log records, and nobody reads them where we are needed.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        if logging.getLogger().handlers or sys.stderr is None:
+        if any(not type(handler).__module__.startswith("opentelemetry.") for handler in logging.getLogger().handlers):
+            return
+        if sys.stderr is None:
             return
         # Looked up for each line: the application may replace or close the stream that was there at start-up.
         self.stream = sys.stderr
