@@ -48,6 +48,7 @@ class SpanLabels:
     out of date, and still knows exactly what to remove.
     """
 
+    # Two of the slots stay empty where they have nothing to say: every root span pays for what is set.
     __slots__ = ("__weakref__", "_inheritors", "owner", "pairs", "profile_id", "root", "trace_flags")
 
     def __init__(
@@ -60,14 +61,14 @@ class SpanLabels:
             trace_flags: The span's trace flags: a descendant with others has labels of its own.
             pairs: The labels to begin with.
             profile_id: The owner's id as 16 lower-case hex digits, if it owns a ``span_id`` label.
-            root: Those of the local root span; None for a local root's own (itself would be a reference cycle).
+            root: Those of the local root span, where these are not its own (itself would be a reference cycle).
         """
         self.owner = owner
         self.trace_flags = trace_flags
         self.pairs = pairs
         self.profile_id = profile_id
-        self.root = root
-        self._inheritors: weakref.WeakSet[SpanLabels] | None = None
+        if root is not None:
+            self.root = root
 
     def get(self, key: str) -> str:
         """Return the value of the label `key`, empty for none."""
@@ -76,13 +77,13 @@ class SpanLabels:
     def rename(self, name: str) -> None:
         """Follow a new name of the span these labels were made for."""
         self.pairs = (*(pair for pair in self.pairs if pair[0] != SPAN_NAME), *_pair(SPAN_NAME, name))
-        for inheritor in tuple(self._inheritors or ()):
+        for inheritor in tuple(getattr(self, "_inheritors", ())):
             inheritor.rename(name)
 
     def inherit(self, labels: SpanLabels) -> None:
         """Have `labels`, a descendant's, follow the name of these."""
-        if self._inheritors is None:
-            self._inheritors = weakref.WeakSet()
+        if not hasattr(self, "_inheritors"):
+            self._inheritors = weakref.WeakSet[SpanLabels]()
         self._inheritors.add(labels)
 
 
@@ -100,7 +101,7 @@ class LabelRules:
 
     def of_local_root(self, span_context: SpanContext, name: str) -> SpanLabels:
         """Return the labels of a local root span: no parent, a remote one, or one that we did not start."""
-        trace_id, span_id, _, trace_flags, _, _ = span_context
+        trace_id, span_id, trace_flags = span_context[0], span_context[1], span_context[3]
         if not self._span_names:
             name = ""
         elif type(name) is not str or len(name) > MAX_VALUE_BYTES or not name.isascii():
@@ -121,7 +122,7 @@ class LabelRules:
         trace_id, span_id, _, trace_flags, _, _ = span_context
         if span_id == parent.owner:
             return parent  # a tracer that is switched off hands its parent on under the same identity
-        root = parent.root or parent
+        root: SpanLabels = getattr(parent, "root", parent)
         profile_id = ""
         pairs: Pairs = NO_LABELS
         if trace_flags & _SAMPLED:

@@ -8,8 +8,10 @@ So the runtime context, the object behind `opentelemetry.context.attach` and `de
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Token
 
 import opentelemetry.context as context_api
+from opentelemetry.context import Context
 from opentelemetry.context.context import _RuntimeContext
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 
@@ -24,7 +26,9 @@ class ProfilingRuntimeContext(_RuntimeContext):
     __slots__ = ("_current_context", "attach", "detach", "get_current", "inner")
 
     def __init__(self, inner: _RuntimeContext) -> None:
-        attach, detach, get_current = inner.attach, inner.detach, inner.get_current
+        attach: Callable[[Context], Token[Context]] = inner.attach
+        detach: Callable[[Token[Context]], None] = inner.detach
+        get_current = inner.get_current
         if type(inner) is ContextVarsRuntimeContext:
             # The default one only forwards to its variable. Calling that directly pays for most of what we add.
             variable = inner._current_context

@@ -15,10 +15,10 @@ from contextvars import Token
 from typing import Any, Protocol
 
 from opentelemetry.context import Context, get_current
-from opentelemetry.trace import INVALID_SPAN, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from .guard import report
-from .labels import NO_LABELS, Pairs
+from .labels import NO_LABELS, Pairs, SpanLabels
 from .os_threads import Local, get_ident
 
 SPAN_ATTRIBUTE = "_otel_profiling_labels"
@@ -26,6 +26,19 @@ SPAN_ATTRIBUTE = "_otel_profiling_labels"
 
 (CURRENT_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
 """Key of the current span in a context. Learnt through the API, which has no public name for it."""
+
+
+NOT_OURS = SpanLabels(0, 0, NO_LABELS)
+"""Labels of every span that we did not start: an API-only one, or another provider's."""
+
+
+class _NoSpan:
+    """What a context without a span is taken to have, so that hot paths need not ask."""
+
+    _otel_profiling_labels = NOT_OURS
+
+
+NO_SPAN = _NoSpan()
 
 
 class TagWriter(Protocol):
@@ -78,10 +91,10 @@ def carry(context: Context) -> None:
     Never raises.
     """
     try:
-        span: Any = context.get(CURRENT_SPAN)
-        pairs = NO_LABELS if span is None else span._otel_profiling_labels.pairs
+        span: Any = context.get(CURRENT_SPAN, NO_SPAN)
+        pairs = span._otel_profiling_labels.pairs
     except AttributeError:
-        pairs = NO_LABELS  # a span we did not start (an API-only one, another provider's), or no context at all
+        pairs = NO_LABELS  # a span that is none of the API's, or no context at all
     written = _of_thread.written
     if written.pairs is not pairs:
         _rewrite(written, pairs)
@@ -124,11 +137,11 @@ def attaching(attach: Callable[[Context], Token[Context]]) -> Callable[[Context]
     def attach_and_follow(context: Context) -> Token[Context]:
         token = attach(context)
         try:
-            span: Any = context.get(CURRENT_SPAN)
-            pairs = NO_LABELS if span is None else span._otel_profiling_labels.pairs
+            span: Any = context.get(CURRENT_SPAN, NO_SPAN)
+            labels = span._otel_profiling_labels
             written = _of_thread.written
-            if written.pairs is not pairs:
-                _rewrite(written, pairs)
+            if written.pairs is not labels.pairs:
+                _rewrite(written, labels.pairs)
         except AttributeError:
             carry(context)
         return token
@@ -143,11 +156,11 @@ def detaching(detach: Callable[[Token[Context]], None], get_current: Callable[[]
         detach(token)  # raises where the token is another context's, which leaves the current one as it is
         context = get_current()
         try:
-            span: Any = context.get(CURRENT_SPAN)
-            pairs = NO_LABELS if span is None else span._otel_profiling_labels.pairs
+            span: Any = context.get(CURRENT_SPAN, NO_SPAN)
+            labels = span._otel_profiling_labels
             written = _of_thread.written
-            if written.pairs is not pairs:
-                _rewrite(written, pairs)
+            if written.pairs is not labels.pairs:
+                _rewrite(written, labels.pairs)
         except AttributeError:
             carry(context)
 
@@ -167,10 +180,14 @@ def install(writer: TagWriter) -> Callable[[], None]:
     """
     global _add_tag, _remove_tag
     _add_tag, _remove_tag = writer.add_thread_tag, writer.remove_thread_tag
+    # For the spans of all providers: an exception for each that is not ours would cost more than the rest.
+    setattr(Span, SPAN_ATTRIBUTE, NOT_OURS)
 
     def undo() -> None:
         global _add_tag, _remove_tag  # noqa: PLW0603 - as above
         carry(Context())
+        if SPAN_ATTRIBUTE in vars(Span):
+            delattr(Span, SPAN_ATTRIBUTE)
         _add_tag = _remove_tag = _no_tag
 
     return undo

@@ -11,9 +11,10 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import opentelemetry.context as context_api
 import wrapt
 from opentelemetry import trace
-from opentelemetry.context import Context, get_current
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Tracer, TracerProvider
 from opentelemetry.util.types import Attributes
@@ -22,7 +23,7 @@ from .guard import report
 from .labels import LabelRules, SpanLabels, label_value
 from .profile_id import set_profile_id
 from .scope import Scope
-from .thread_labels import CURRENT_SPAN, SPAN_ATTRIBUTE, refresh
+from .thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE, refresh
 
 _TRACE_FLAGS, _IS_VALID = 3, 5
 """Places in a `SpanContext`, which is a tuple: its properties are Python functions, and cost like them."""
@@ -87,7 +88,6 @@ class _ProfilingTracer(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic s
 def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[..., Span]:
     """Return `start_span`, leaving on each span what its samples shall be labelled with."""
     descendants_share, of_local_root = rules.descendants_share, rules.of_local_root
-    current_span = CURRENT_SPAN
 
     @functools.wraps(start_span)
     def annotating(  # arguments are the API's, passed on by position: the cheapest call
@@ -101,18 +101,23 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
         set_status_on_exception: bool = True,
         **kwargs: Any,
     ) -> Span:
-        span: Any = start_span(
-            name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception, **kwargs
-        )
+        span: Any
+        if kwargs:  # what a future API may add; passing even an empty dictionary on would make the call a slow one
+            span = start_span(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception, **kwargs
+            )
+        else:
+            span = start_span(name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
         try:
-            parent: Any = (get_current() if context is None else context).get(current_span)
-            if parent is not None:
-                try:
-                    parent = parent._otel_profiling_labels
-                except AttributeError:
-                    parent = None  # a remote span, or one that we did not start
-            span_context = span.get_span_context()
-            if parent is None:
+            try:
+                # `opentelemetry.context.get_current` without the call to it.
+                current = context_api._RUNTIME_CONTEXT.get_current() if context is None else context
+                parent: Any = current.get(CURRENT_SPAN, NO_SPAN)._otel_profiling_labels  # type: ignore[attr-defined]
+                span_context = span._context  # the SDK's spans and the API's (1.30 to 1.45 at least): saves a call
+            except AttributeError:
+                parent = getattr(trace.get_current_span(context), SPAN_ATTRIBUTE, NOT_OURS)
+                span_context = span.get_span_context()
+            if parent is NOT_OURS:
                 if span_context[_IS_VALID]:
                     labels = of_local_root(span_context, name)
                     span._otel_profiling_labels = labels
@@ -183,8 +188,8 @@ def _nothing() -> None:
 
 
 def _renamed(span: Span, name: str) -> None:
-    labels: SpanLabels | None = getattr(span, SPAN_ATTRIBUTE, None)
-    if labels is None or labels.owner != span.get_span_context().span_id:
+    labels: SpanLabels = getattr(span, SPAN_ATTRIBUTE, NOT_OURS)
+    if labels.owner != span.get_span_context().span_id:
         return  # a descendant that labels nothing of its own
     # The SDK ignores a new name for an ended span; a span that is not recorded has no name to read back.
     labels.rename(label_value(getattr(span, "name", name)))

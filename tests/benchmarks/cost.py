@@ -1,8 +1,9 @@
 """What a span and a switch cost: the plain SDK, `pyroscope-otel` and this project, side by side in one run.
 
-Each configuration is a process of its own, kept alive, and the processes take turns at every case, round by round: whatever
-else the machine does falls on all of them. The same agent samples in all three, so the differences are those of the labels.
-A figure is the median over rounds of the difference to the plain SDK in the same round.
+Each configuration is a process of its own, and the processes take turns at every case, round by round: whatever else the
+machine does falls on all of them. They are started anew several times, since where things lie in memory alone makes a process
+several percent faster or slower. The same agent samples in all three, so the differences are those of the labels.
+A figure is the median over all turns of the difference to the plain SDK in the same round, in the thread's CPU time.
 
 Run as ``python tests/benchmarks/cost.py``; prints Markdown.
 """
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 
 CONFIGURATIONS = ("plain SDK", "pyroscope-otel", "otel-profiling-distro")
-BATCH_SECONDS = 0.05
+BATCH_SECONDS = 0.03
 
 
 def worker(configuration: str) -> None:
@@ -53,11 +54,11 @@ def worker(configuration: str) -> None:
     tracer = trace.get_tracer("bench")
 
     def root_span(count: int) -> float:
-        start = time.perf_counter()
+        start = time.thread_time()
         for _ in range(count):
             with tracer.start_as_current_span("root"):
                 pass
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     def child_span(count: int) -> float:
         with tracer.start_as_current_span("root"):
@@ -66,18 +67,18 @@ def worker(configuration: str) -> None:
     def attach_detach(count: int) -> float:
         with tracer.start_as_current_span("root"):
             other = context.set_value("key", "value")
-            start = time.perf_counter()
+            start = time.thread_time()
             for _ in range(count):
                 context.detach(context.attach(other))
-            return time.perf_counter() - start
+            return time.thread_time() - start
 
     def step_inside_one_span(count: int) -> float:
         async def steps() -> float:
             with tracer.start_as_current_span("root"):
-                start = time.perf_counter()
+                start = time.thread_time()
                 for _ in range(count):
                     await asyncio.sleep(0)
-                return time.perf_counter() - start
+                return time.thread_time() - start
 
         return asyncio.run(steps())
 
@@ -88,9 +89,9 @@ def worker(configuration: str) -> None:
                     await asyncio.sleep(0)
 
         async def both() -> float:
-            start = time.perf_counter()
+            start = time.thread_time()
             await asyncio.gather(steps(0), steps(1))
-            return time.perf_counter() - start
+            return time.thread_time() - start
 
         return asyncio.run(both())
 
@@ -113,12 +114,33 @@ def worker(configuration: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=40, help="turns that each configuration takes at each case")
+    parser.add_argument("--generations", type=int, default=8, help="how often the processes are started anew")
+    parser.add_argument("--rounds", type=int, default=8, help="turns that each configuration takes at each case")
     parser.add_argument("--worker", choices=CONFIGURATIONS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         worker(arguments.worker)
         return
+    differences: dict[tuple[str, str], list[float]] = {}
+    cases: list[str] = []
+    for _ in range(arguments.generations):
+        cases = generation(arguments.rounds, differences)
+    plain, other, ours = CONFIGURATIONS
+    turns = arguments.generations * arguments.rounds
+    print(f"Python {sys.version.split()[0]}, {turns} turns each, microseconds of CPU time per operation\n")
+    print(f"| case | {plain} | {other} adds | {ours} adds | of plain | of what {other} adds |")
+    print("|---|---|---|---|---|---|")
+    for case in cases:
+        base, *added = (statistics.median(differences[case, name]) for name in CONFIGURATIONS)
+        share = f"{added[1] / added[0]:.2f}" if added[0] > 0.1 else ""
+        print(f"| {case} | {base:.2f} | {added[0]:+.2f} | {added[1]:+.2f} | {added[1] / base:+.1%} | {share} |")
+
+
+def generation(rounds: int, differences: dict[tuple[str, str], list[float]]) -> list[str]:
+    """Let fresh processes take turns for some rounds; add to `differences`, and return the names of the cases.
+
+    What is added for the plain SDK are its times, for the others what they take longer in the same round.
+    """
     processes = {
         name: subprocess.Popen(
             [sys.executable, __file__, "--worker", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -127,27 +149,19 @@ def main() -> None:
     }
     try:
         cases = [json.loads(process.stdout.readline()) for process in processes.values()][0]
-        times: dict[tuple[str, str], list[float]] = {}
-        for _ in range(arguments.rounds):
+        for _ in range(rounds):
             for case in cases:
+                base = 0.0
                 for name, process in processes.items():
                     process.stdin.write(case + "\n")
                     process.stdin.flush()
-                    times.setdefault((case, name), []).append(float(process.stdout.readline()))
+                    differences.setdefault((case, name), []).append(float(process.stdout.readline()) - base)
+                    base = base or differences[case, name][-1]
+        return cases
     finally:
         for process in processes.values():
             process.kill()
-    plain, other, ours = CONFIGURATIONS
-    print(f"Python {sys.version.split()[0]}, {arguments.rounds} rounds, microseconds per operation\n")
-    print(f"| case | {plain} | {other} adds | {ours} adds | of plain | of what {other} adds |")
-    print("|---|---|---|---|---|---|")
-    for case in cases:
-        base = statistics.median(times[case, plain])
-        added = [
-            statistics.median(a - b for a, b in zip(times[case, name], times[case, plain], strict=True)) for name in (other, ours)
-        ]
-        share = f"{added[1] / added[0]:.2f}" if added[0] > 0.1 else ""
-        print(f"| {case} | {base:.2f} | {added[0]:+.2f} | {added[1]:+.2f} | {added[1] / base:+.1%} | {share} |")
+            process.wait()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,72 @@
+# `make test` is what CI runs. PYTHON picks the interpreter; each one gets virtual environments of its own.
+PYTHON ?= python3
+TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV := .venv-$(TAG)
+DISTROS := .venv-distros-$(TAG)
+OLDEST := .venv-oldest-$(TAG)
+DEMO := .venv-demo-$(TAG)
+SOURCES := pyproject.toml configurator/pyproject.toml
+
+.PHONY: help test lint unit integration distros oldest demo bench proto clean
+
+help:
+	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
+	@echo 'make test     lint, types, unit and integration tests, other distros, oldest dependencies'
+	@echo 'make bench    what it costs, beside the plain SDK and beside pyroscope-otel'
+	@echo 'make proto    compile the .proto files of the receiver again'
+
+test: lint unit integration distros oldest
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+unit: $(VENV)/ready
+	$(VENV)/bin/pytest tests/unit
+
+integration: $(VENV)/ready
+	$(VENV)/bin/pytest tests/integration
+
+distros: $(DISTROS)/ready
+	$(DISTROS)/bin/pytest tests/integration/test_other_distros.py tests/integration/test_agent.py
+
+oldest: $(OLDEST)/ready
+	$(OLDEST)/bin/pytest tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
+		tests/integration/test_labels.py -k 'not scopes'
+
+demo: $(DEMO)/ready
+	$(DEMO)/bin/otel-profiling demo
+
+bench: $(VENV)/ready
+	$(VENV)/bin/pip install --quiet --group bench
+	$(VENV)/bin/python tests/benchmarks/startup.py
+	$(VENV)/bin/python tests/benchmarks/cost.py
+
+# pip 25.1 and later know dependency groups; some that come with Python can't resolve OpenTelemetry's pins at all.
+$(VENV)/ready: $(SOURCES)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(VENV)/bin/pip install --quiet --editable ./configurator --editable '.[demo]' --group test --group lint
+	touch $@
+
+$(DISTROS)/ready: $(SOURCES)
+	$(PYTHON) -m venv $(DISTROS)
+	$(DISTROS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(DISTROS)/bin/pip install --quiet --editable ./configurator --editable . --group distros
+	touch $@
+
+$(OLDEST)/ready: $(SOURCES) tests/oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(OLDEST)/bin/pip install --quiet --constraint tests/oldest.txt --editable ./configurator --editable . --group oldest
+	touch $@
+
+$(DEMO)/ready: $(SOURCES)
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(DEMO)/bin/pip install --quiet --editable ./configurator --editable '.[demo]'
+	touch $@
+
+clean:
+	rm -rf .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
