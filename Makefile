@@ -43,6 +43,13 @@ bench: $(VENV)/ready
 	$(VENV)/bin/python tests/benchmarks/startup.py
 	$(VENV)/bin/python tests/benchmarks/cost.py
 
+# An old compiler on purpose: what it makes runs with protobuf 5, 6 and 7, where newer ones' output is tied to one of them.
+proto:
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/pip install --quiet 'grpcio-tools == 1.62.*' 'setuptools < 80'
+	cd otel_profiling_distro/receiver/protos && ../../../.venv-proto/bin/python -m grpc_tools.protoc \
+		-I. --python_out=. --pyi_out=. otel_profiling_pprof.proto otel_profiling_push.proto
+
 # pip 25.1 and later know dependency groups; some that come with Python can't resolve OpenTelemetry's pins at all.
 $(VENV)/ready: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)

@@ -148,7 +148,7 @@ def generation(rounds: int, differences: dict[tuple[str, str], list[float]]) -> 
         for name in CONFIGURATIONS
     }
     try:
-        cases = [json.loads(process.stdout.readline()) for process in processes.values()][0]
+        _, _, cases = (json.loads(process.stdout.readline()) for process in processes.values())
         for _ in range(rounds):
             for case in cases:
                 base = 0.0

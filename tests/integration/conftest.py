@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from otel_profiling_distro.receiver import Receiver
 
 APPS = Path(__file__).parent / "apps"
@@ -92,8 +93,6 @@ def assert_labelled(samples, expected, share):
     for sample in samples:
         keys = [key for key, _ in sample.labels]
         assert len(keys) == len(set(keys)), sample.labels
-    right = sum(
-        sample.count for sample in samples if all(sample.label(key) == value for key, value in expected.items())
-    )
+    right = sum(sample.count for sample in samples if all(sample.label(key) == value for key, value in expected.items()))
     assert right / total >= share, f"{right} of {total} samples have {expected}"
     return total

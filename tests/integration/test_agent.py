@@ -84,7 +84,7 @@ def test_flag_of_opentelemetry_instrument(run):
         assert_labelled(app.samples_of(f"busy_child_{number}"), {"span_id": spans["child"]["span_id"]}, 0.98)
 
 
-def test_help_of_opentelemetry_instrument(run):
+def test_help_of_opentelemetry_instrument():
     """The flags are listed by ``--help``."""
     text = subprocess.run([bin_path("opentelemetry-instrument"), "--help"], capture_output=True, text=True, check=True).stdout
     for flag in ("span_id_scope", "span_name_scope", "server_address", "types", "enabled", "log_level", "resource_labels"):

@@ -56,7 +56,9 @@ def test_server_that_hangs(run, receiver):
     assert (profiled.exit_code, profiled.output, profiled.errors) == (3, without.output, without.errors)
 
 
-@pytest.mark.parametrize("error", ["ImportError('no wheel for this interpreter')", "OSError('wrong libc')", "SystemError('boom')"])
+@pytest.mark.parametrize(
+    "error", ["ImportError('no wheel for this interpreter')", "OSError('wrong libc')", "SystemError('boom')"]
+)
 def test_pyroscope_that_cannot_be_loaded(run, tmp_path, error):
     """A missing or unloadable agent costs one warning with a remedy; traces go on."""
     (tmp_path / "pyroscope.py").write_text(f"raise {error}\n")

@@ -49,13 +49,14 @@ def test_scopes(run, id_scope, name_scope):
     app = run("sequential.py", OTEL_PROFILING_SPAN_ID_SCOPE=id_scope, OTEL_PROFILING_SPAN_NAME_SCOPE=f"{name_scope}_spans")
     owners = set()
     for number, spans in app.told.items():
+        names = {"root": f"GET /{number}", "child": f"query {number}"}
         for kind in ("root", "child"):
             id_owner = "root" if id_scope == "root" else kind
             name_owner = "root" if name_scope == "root" else kind
             expected = {
                 "trace_id": spans["root"]["trace_id"],
                 "span_id": None if id_scope == "none" else spans[id_owner]["span_id"],
-                "span_name": None if name_scope == "none" else {"root": f"GET /{number}", "child": f"query {number}"}[name_owner],
+                "span_name": None if name_scope == "none" else names[name_owner],
             }
             assert_labelled(app.samples_of(f"busy_{kind}_{number}"), expected, 0.98)
             if id_scope == "all" or (id_scope == "root" and kind == "root"):

@@ -23,6 +23,12 @@ INSTALLED = [
 ]
 SITE_PACKAGES = Path(sysconfig.get_path("purelib"))
 
+FIRST_FOUND = """
+import importlib.metadata
+for group in "opentelemetry_distro", "opentelemetry_configurator":
+    print(next(iter(importlib.metadata.entry_points(group=group))).value)
+"""
+
 
 def names(group):
     return sorted({entry_point.name for entry_point in importlib.metadata.entry_points(group=group)})
@@ -51,12 +57,7 @@ def first(tmp_path):
         for info in SITE_PACKAGES.glob(f"{distribution.replace('-', '_')}-*.dist-info"):
             (tmp_path / info.name).symlink_to(info)
         found = subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "import importlib.metadata as m\n"
-                "print(*[next(iter(m.entry_points(group='opentelemetry_' + g))).value for g in ('distro', 'configurator')])",
-            ],
+            [sys.executable, "-c", FIRST_FOUND],
             env={**os.environ, "PYTHONPATH": str(tmp_path)},
             capture_output=True,
             text=True,
@@ -172,4 +173,3 @@ def test_configurator_without_any_distro(run_without):
     """With no distro at all it waits for the application to set its tracer provider."""
     app = run_without(*INSTALLED, app="own_provider.py")
     assert_installed_once(app)
-

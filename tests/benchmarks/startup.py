@@ -1,0 +1,58 @@
+"""What profiling adds to the start of a process under ``opentelemetry-instrument``, over upstream's distro.
+
+Runs ``opentelemetry-instrument python -c pass`` with upstream's distro and with ours in turn; prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CONFIGURATIONS = {
+    "opentelemetry-distro": {
+        "OTEL_PYTHON_DISTRO": "distro",
+        "OTEL_PYTHON_CONFIGURATOR": "configurator",
+        "OTEL_PROFILING_ENABLED": "false",
+    },
+    "otel-profiling-distro": {"OTEL_PYTHON_DISTRO": "profiling", "OTEL_PYTHON_CONFIGURATOR": "profiling"},
+}
+
+
+def seconds(variables: dict[str, str]) -> float:
+    """Return how long one process takes from start to end."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYROSCOPE_"))}
+    # No exporters: connecting to a collector is not what is measured. Nobody listens to the agent's upload at the end.
+    none = dict.fromkeys(("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER"), "none")
+    start = time.perf_counter()
+    subprocess.run(
+        [str(Path(sys.executable).parent / "opentelemetry-instrument"), sys.executable, "-c", "pass"],
+        env={**inherited, **none, "OTEL_PROFILING_SERVER_ADDRESS": "http://127.0.0.1:9", **variables},
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15, help="processes started for each")
+    rounds = parser.parse_args().rounds
+    times: dict[str, list[float]] = {name: [] for name in CONFIGURATIONS}
+    for _ in range(rounds):
+        for name, variables in CONFIGURATIONS.items():
+            times[name].append(seconds(variables))
+    upstream, ours = (statistics.median(times[name]) for name in CONFIGURATIONS)
+    added = statistics.median(b - a for a, b in zip(*times.values(), strict=True))
+    print(f"Python {sys.version.split()[0]}, {rounds} processes each, `opentelemetry-instrument python -c pass`\n")
+    print("| opentelemetry-distro | otel-profiling-distro | added | ratio |")
+    print("|---|---|---|---|")
+    print(f"| {upstream * 1000:.0f} ms | {ours * 1000:.0f} ms | {added * 1000:+.0f} ms | {ours / upstream:.2f} |\n")
+
+
+if __name__ == "__main__":
+    main()
