@@ -12,6 +12,7 @@ consoles = []
 
 
 def recording(stream):
+    """Return the console that the demo prints on, one that remembers what was printed."""
     consoles.append(Console(file=stream, record=True, width=110, force_terminal=True, highlight=False))
     return consoles[-1]
 

@@ -16,6 +16,7 @@ from opentelemetry.trace import TracerProvider
 
 from . import agent as agents
 from . import guard, log, resource_labels, runtime_context, settings, switches, thread_labels, tracer_provider
+from .labels import label_value
 from .log import logger
 from .settings import Settings
 from .tracer_provider import ProfilingTracerProvider
@@ -37,11 +38,7 @@ def activate() -> Callable[[], None]:
     with _lock:
         if _active is None:
             _active = _Activation()
-            try:
-                _active.begin()
-            except Exception:  # noqa: BLE001 - a failure of ours never costs the application its traces
-                _active.undo()
-                guard.report("start")
+            guard.guarded("start")(_active.begin)()
     return deactivate
 
 
@@ -74,14 +71,21 @@ class _Activation:
         provider = trace.get_tracer_provider()
         if isinstance(provider, trace.ProxyTracerProvider):
             logger.info("waiting for the application to set a tracer provider")
-            self._undos.append(tracer_provider.when_set(self._start))
+            self._undos.append(tracer_provider.when_set(self._start_or_undo))
         else:
-            self._start(provider)
+            self._start_or_undo(provider)
 
     def undo(self) -> None:
         """Undo everything, last first, whatever fails."""
         while self._undos:
             guard.guarded("undo its installation")(self._undos.pop())()
+
+    def _start_or_undo(self, provider: TracerProvider) -> None:
+        try:
+            self._start(provider)
+        except Exception:  # noqa: BLE001 - a failure of ours never costs the application its traces
+            self.undo()
+            guard.report("start")
 
     def _start(self, provider: TracerProvider) -> None:
         pyroscope = agents.load()
@@ -131,7 +135,7 @@ class _Activation:
         """Return the application's name and the labels of every profile, from the provider's current resource."""
         attributes: Mapping[str, Any] = getattr(getattr(self._provider, "resource", None), "attributes", None) or {}
         return (
-            self._settings.application_name or resource_labels.service_name(attributes),
+            label_value(self._settings.application_name or resource_labels.service_name(attributes)),
             resource_labels.static_labels(attributes, self._settings.resource_labels, self._settings.labels),
         )
 

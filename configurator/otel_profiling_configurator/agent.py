@@ -93,8 +93,9 @@ class Agent:
         self._uploader.prepare()
         return self.running
 
+    @guarded("upload the last profile")
     def stop(self) -> None:
-        """Stop our agent after it has sent what it has, waiting for that at most `EXIT_SECONDS`."""
+        """Stop our agent after it has sent what it has, waiting for that at most `EXIT_SECONDS`. Never raises."""
         if not self.running:
             return
         self.running = False
@@ -102,7 +103,7 @@ class Agent:
 
     def stop_at_exit(self) -> Callable[[], None]:
         """Arrange for `stop` when the interpreter exits; return what cancels that."""
-        at_exit = guarded("upload the last profile")(self.stop)
+        at_exit = self.stop  # one object: a bound method is made anew with each look-up
         atexit.register(at_exit)
         return functools.partial(atexit.unregister, at_exit)
 

@@ -48,8 +48,9 @@ class SpanLabels:
     out of date, and still knows exactly what to remove.
     """
 
-    # Two of the slots stay empty where they have nothing to say: every root span pays for what is set.
-    __slots__ = ("__weakref__", "_inheritors", "owner", "pairs", "profile_id", "root", "trace_flags")
+    # Three of the slots stay empty where they have nothing to say: every root span pays for what is set.
+    keeps_name: bool
+    __slots__ = ("__weakref__", "_inheritors", "keeps_name", "owner", "pairs", "profile_id", "root", "trace_flags")
 
     def __init__(
         self, owner: int, trace_flags: int, pairs: Pairs, profile_id: str = "", root: SpanLabels | None = None
@@ -75,13 +76,14 @@ class SpanLabels:
         return dict(self.pairs).get(key, "")
 
     def rename(self, name: str) -> None:
-        """Follow a new name of the span these labels were made for."""
-        self.pairs = (*(pair for pair in self.pairs if pair[0] != SPAN_NAME), *_pair(SPAN_NAME, name))
-        for inheritor in tuple(getattr(self, "_inheritors", ())):
-            inheritor.rename(name)
+        """Follow a new name of the span these labels were made for, if it is that span's name that they have."""
+        if not hasattr(self, "keeps_name"):
+            for labels in (self, *getattr(self, "_inheritors", ())):
+                labels.pairs = (*(pair for pair in labels.pairs if pair[0] != SPAN_NAME), *_pair(SPAN_NAME, name))
 
     def inherit(self, labels: SpanLabels) -> None:
-        """Have `labels`, a descendant's, follow the name of these."""
+        """Have `labels`, a descendant's, follow the name of these instead of their own span's."""
+        labels.keeps_name = True
         if not hasattr(self, "_inheritors"):
             self._inheritors = weakref.WeakSet[SpanLabels]()
         self._inheritors.add(labels)
@@ -106,16 +108,19 @@ class LabelRules:
             name = ""
         elif type(name) is not str or len(name) > MAX_VALUE_BYTES or not name.isascii():
             name = label_value(name)
-        if not trace_flags & _SAMPLED:
-            return SpanLabels(span_id, trace_flags, _pair(SPAN_NAME, name))
-        # to_bytes().hex() takes half the time of format().
-        trace_label = (TRACE_ID, trace_id.to_bytes(16, "big").hex())
-        if not self._span_ids:
-            return SpanLabels(span_id, trace_flags, (trace_label, *_pair(SPAN_NAME, name)))
-        profile_id = span_id.to_bytes(8, "big").hex()
-        if not name:
-            return SpanLabels(span_id, trace_flags, (trace_label, (SPAN_ID, profile_id)), profile_id)
-        return SpanLabels(span_id, trace_flags, (trace_label, (SPAN_ID, profile_id), (SPAN_NAME, name)), profile_id)
+        if trace_flags & _SAMPLED:
+            # to_bytes().hex() takes half the time of format().
+            trace_label = (TRACE_ID, trace_id.to_bytes(16, "big").hex())
+            profile_id = span_id.to_bytes(8, "big").hex() if self._span_ids else ""
+            if name and profile_id:  # the default, and every root span pays for it
+                return SpanLabels(span_id, trace_flags, (trace_label, (SPAN_ID, profile_id), (SPAN_NAME, name)), profile_id)
+            pairs: Pairs = (trace_label, *_pair(SPAN_ID, profile_id), *_pair(SPAN_NAME, name))
+            labels = SpanLabels(span_id, trace_flags, pairs, profile_id)
+        else:
+            labels = SpanLabels(span_id, trace_flags, _pair(SPAN_NAME, name))
+        if not self._span_names:
+            labels.keeps_name = True
+        return labels
 
     def of_descendant(self, parent: SpanLabels, span_context: SpanContext, name: object) -> SpanLabels:
         """Return the labels of a span whose parent has `parent`."""
@@ -130,10 +135,10 @@ class LabelRules:
                 profile_id = span_id.to_bytes(8, "big").hex()
             # No id where the root was not sampled: it is not exported, so its id would lead nowhere.
             pairs = ((TRACE_ID, trace_id.to_bytes(16, "big").hex()), *_pair(SPAN_ID, profile_id or root.get(SPAN_ID)))
-        if self._own_span_names:
-            return SpanLabels(span_id, trace_flags, (*pairs, *_pair(SPAN_NAME, label_value(name))), profile_id, root)
-        labels = SpanLabels(span_id, trace_flags, (*pairs, *_pair(SPAN_NAME, root.get(SPAN_NAME))), profile_id, root)
-        root.inherit(labels)
+        name = label_value(name) if self._own_span_names else root.get(SPAN_NAME)
+        labels = SpanLabels(span_id, trace_flags, (*pairs, *_pair(SPAN_NAME, name)), profile_id, root)
+        if not self._own_span_names:
+            root.inherit(labels)
         return labels
 
 

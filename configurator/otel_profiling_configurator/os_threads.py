@@ -40,6 +40,7 @@ class Helper:
         self._go: Any = None
         self._done: Any = None
         self._function: Callable[[], Any] | None = None
+        self._error: Exception | None = None
 
     def prepare(self) -> None:
         """Make sure that `run` can do its work during the exit of the interpreter."""
@@ -47,8 +48,8 @@ class Helper:
             self._start()
 
     def run(self, function: Callable[[], Any], seconds: float) -> bool:
-        """Run `function`, wait for it at most `seconds`, and return whether it has ended."""
-        self._function = function
+        """Run `function`, wait for it at most `seconds`, and return whether it has ended; what it raises is raised here."""
+        self._function, self._error = function, None
         if self._go is None:
             try:
                 self._start()
@@ -58,7 +59,10 @@ class Helper:
         go, done = self._go, self._done
         self._go = None
         go.release()
-        return bool(done.acquire(timeout=seconds))
+        ended = bool(done.acquire(timeout=seconds))
+        if self._error is not None:
+            raise self._error
+        return ended
 
     def _start(self) -> None:
         go, done = _thread.allocate_lock(), _thread.allocate_lock()
@@ -70,6 +74,8 @@ class Helper:
             try:
                 if self._function is not None:
                     self._function()
+            except Exception as error:  # noqa: BLE001 - raised again where somebody waits for it
+                self._error = error
             finally:
                 done.release()
 

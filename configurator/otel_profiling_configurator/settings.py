@@ -44,7 +44,8 @@ class Settings:
     span_name_scope: Scope = Scope.ROOT
     agent_enabled: bool = True
     """False: only label; the application starts Pyroscope itself."""
-    server_address: str = "http://localhost:4040"
+    server_address: str = dataclasses.field(default="http://localhost:4040", repr=False)
+    """May contain a user and password; `shown_server_address` does not."""
     application_name: str | None = None
     """None: the resource's ``service.name``."""
     basic_auth_user: str = ""
@@ -134,7 +135,8 @@ class _Reader:
                 try:
                     return parse(text)
                 except ValueError as error:
-                    self._warn(variable, "***" if secret else text, f"{error}; using {self._instead(variables, variable)}")
+                    hidden = secret or (parse is _address and "@" in text)  # user:password@host, however misspelt
+                    self._warn(variable, "***" if hidden else text, f"{error}; using {self._instead(variables, variable)}")
         return None
 
     def headers(self) -> Mapping[str, str] | None:
@@ -188,7 +190,6 @@ class _Reader:
     def _warn(self, variable: str, value: str, problem: str) -> None:
         if len(value) > _SHOWN_CHARACTERS:
             value = value[:_SHOWN_CHARACTERS] + "..."
-        value = _CREDENTIALS.sub("//***@", value)
         # ascii(): no control character or lone surrogate of a hostile value reaches a terminal or breaks a log handler.
         self.warnings.append(f"{variable}={value!a}: {problem}")
 
@@ -211,11 +212,13 @@ def _text(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    parts = urlsplit(_text(text))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("expected http://host:port or https://host")
-    _ = parts.port  # raises ValueError where it is not a port number
-    return text.rstrip("/")
+    try:
+        parts = urlsplit(_text(text))
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:  # port raises where it is no number
+            return text.rstrip("/")
+    except ValueError:
+        pass  # its message quotes the address
+    raise ValueError("expected http://host:port or https://host")
 
 
 def _header_name(text: str) -> str:

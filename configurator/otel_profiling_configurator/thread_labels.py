@@ -10,6 +10,7 @@ This runs on every attach, detach and task switch of the application; it is modu
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from contextvars import Token
 from typing import Any, Protocol
@@ -62,17 +63,20 @@ _remove_tag: Callable[[str, str], Any] = _no_tag
 class _Written:
     """What is written on one thread. Dies with the thread, on the thread, and takes the labels off."""
 
-    __slots__ = ("pairs", "thread")
+    __slots__ = ("pairs", "remove_tag", "thread")
 
     def __init__(self) -> None:
         self.pairs: Pairs = NO_LABELS
+        self.remove_tag = _remove_tag
         self.thread = get_ident()
 
     def __del__(self) -> None:
         # In a forked child the records of threads that don't exist there die on the thread that forked.
         if self.pairs and self.thread == get_ident():
-            for key, value in self.pairs:
-                _remove_tag(key, value)
+            # Nothing can be raised to anybody here, nor be logged by a thread that is about to end.
+            with contextlib.suppress(Exception):
+                for key, value in self.pairs:
+                    self.remove_tag(key, value)
 
 
 class _OfThread(Local):  # type: ignore[misc] # a class found at run time
@@ -111,6 +115,7 @@ def _rewrite(written: _Written, pairs: Pairs) -> None:
     written.pairs = pairs
     try:
         if not old:
+            written.remove_tag = _remove_tag
             for key, value in pairs:
                 _add_tag(key, value)
         elif not pairs:

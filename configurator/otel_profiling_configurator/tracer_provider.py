@@ -8,7 +8,9 @@ Spans are annotated, not wrapped, and tracers shadowed: they stay the objects th
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Sequence
+from types import MethodType
 from typing import Any, cast
 
 import opentelemetry.context as context_api
@@ -16,7 +18,7 @@ import wrapt
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Tracer, TracerProvider
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind, Tracer, TracerProvider
 from opentelemetry.util.types import Attributes
 
 from .guard import report
@@ -25,7 +27,7 @@ from .profile_id import set_profile_id
 from .scope import Scope
 from .thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE, refresh
 
-_TRACE_FLAGS, _IS_VALID = 3, 5
+_SPAN_ID, _TRACE_FLAGS, _IS_VALID = 1, 3, 5
 """Places in a `SpanContext`, which is a tuple: its properties are Python functions, and cost like them."""
 
 _OURS = "_otel_profiling"
@@ -52,19 +54,30 @@ class ProfilingTracerProvider(wrapt.ObjectProxy):  # type: ignore[type-arg] # ge
     ) -> None:
         super().__init__(provider)
         self._self_rules = LabelRules(span_id_scope, span_name_scope)
+        self._self_tracers: weakref.WeakSet[Tracer] = weakref.WeakSet()
 
     def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
         """Return the inner provider's tracer, whose spans are annotated from now on."""
         tracer: Tracer = self.__wrapped__.get_tracer(*args, **kwargs)
         try:
-            start_span = vars(tracer).get("start_span")
-            if not hasattr(start_span, _OURS):
+            if not hasattr(vars(tracer).get("start_span"), _OURS):
                 # Shadowed on the instance: `start_as_current_span` finds it there, and nothing else is in the way. A proxy
                 # around the tracer would cost every span more than all the rest of what we do.
                 tracer.start_span = _annotating(tracer.start_span, self._self_rules)  # type: ignore[method-assign]
+                self._self_tracers.add(tracer)
         except (TypeError, AttributeError):  # no instance dictionary, or a read-only one
             return cast(Tracer, _ProfilingTracer(tracer, self._self_rules))
         return tracer
+
+    def _self_release_tracers(self) -> None:
+        """Give the tracers that were handed out their own `start_span` back: an SDK hands the same ones out again."""
+        for tracer in tuple(self._self_tracers):
+            shadow: Any = vars(tracer).get("start_span")
+            if hasattr(shadow, _OURS):
+                del tracer.start_span  # the shadow, not the method
+                if not isinstance(shadow.__wrapped__, MethodType):
+                    tracer.start_span = shadow.__wrapped__  # type: ignore[method-assign] # somebody else's shadow
+        self._self_tracers.clear()
 
 
 class _ProfilingTracer(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic since wrapt 2, to type checkers only
@@ -88,6 +101,8 @@ class _ProfilingTracer(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic s
 def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[..., Span]:
     """Return `start_span`, leaving on each span what its samples shall be labelled with."""
     descendants_share, of_local_root = rules.descendants_share, rules.of_local_root
+    # The SDK's tracer makes the SDK's spans or the API's, and both have it in `_context` (1.30 to 1.45 at least).
+    is_sdk = isinstance(getattr(start_span, "__self__", None), SdkTracer)
 
     @functools.wraps(start_span)
     def annotating(  # arguments are the API's, passed on by position: the cheapest call
@@ -112,13 +127,17 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
             try:
                 # `opentelemetry.context.get_current` without the call to it.
                 current = context_api._RUNTIME_CONTEXT.get_current() if context is None else context
-                parent: Any = current.get(CURRENT_SPAN, NO_SPAN)._otel_profiling_labels  # type: ignore[attr-defined]
-                span_context = span._context  # the SDK's spans and the API's (1.30 to 1.45 at least): saves a call
-            except AttributeError:
-                parent = getattr(trace.get_current_span(context), SPAN_ATTRIBUTE, NOT_OURS)
-                span_context = span.get_span_context()
+                parent_span: Any = current.get(CURRENT_SPAN, NO_SPAN)
+                parent = parent_span._otel_profiling_labels
+            except AttributeError:  # a span that is none of the API's, or a context that is none
+                parent_span = trace.get_current_span(context)
+                parent = getattr(parent_span, SPAN_ATTRIBUTE, NOT_OURS)
+            span_context = span._context if is_sdk else span.get_span_context()
             if parent is NOT_OURS:
-                if span_context[_IS_VALID]:
+                # A tracer that is switched off starts nothing: it hands its parent on, or a span that everybody shares.
+                if span_context[_IS_VALID] and (
+                    parent_span is NO_SPAN or parent_span.get_span_context()[_SPAN_ID] != span_context[_SPAN_ID]
+                ):
                     labels = of_local_root(span_context, name)
                     span._otel_profiling_labels = labels
                     if labels.profile_id:
@@ -189,8 +208,11 @@ def _nothing() -> None:
 
 def _renamed(span: Span, name: str) -> None:
     labels: SpanLabels = getattr(span, SPAN_ATTRIBUTE, NOT_OURS)
-    if labels.owner != span.get_span_context().span_id:
+    span_context = span.get_span_context()
+    if labels is NOT_OURS or labels.owner != span_context.span_id:
         return  # a descendant that labels nothing of its own
+    if span_context.trace_flags.sampled and type(span) is NonRecordingSpan:
+        return  # what a tracer that is switched off made of its parent: nothing of that name is exported
     # The SDK ignores a new name for an ended span; a span that is not recorded has no name to read back.
     labels.rename(label_value(getattr(span, "name", name)))
     refresh()
@@ -208,6 +230,8 @@ def install(provider: TracerProvider) -> Callable[[], None]:
     def undo() -> None:
         if trace._TRACER_PROVIDER is provider:
             trace._TRACER_PROVIDER = inner
+        if isinstance(provider, ProfilingTracerProvider):
+            provider._self_release_tracers()
         for stop_following in _followed.values():
             stop_following()
         _followed.clear()

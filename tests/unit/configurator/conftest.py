@@ -1,0 +1,98 @@
+"""Fixtures of the configurator's unit tests: no native agent runs here, and no global provider outlives its test."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.util._once import Once
+from otel_profiling_configurator import deactivate, runtime_context, thread_labels, tracer_provider
+
+from .fakes import Pyroscope, Tags
+
+
+@pytest.fixture
+def writer() -> Iterator[Tags]:
+    """Labels are written here; in the end every one must have been taken off by the exact pair, none added twice."""
+    tags = Tags()
+    undo = thread_labels.install(tags)
+    yield tags
+    undo()
+    assert tags.mistakes == []
+    assert tags.left() == []
+
+
+@pytest.fixture
+def following(writer: Tags) -> Iterator[Tags]:
+    """Labels follow attach and detach."""
+    undo = runtime_context.install()
+    yield writer
+    undo()
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def sdk_provider(exporter: InMemorySpanExporter) -> TracerProvider:
+    provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return provider
+
+
+@pytest.fixture
+def renames_are_unfollowed() -> Iterator[None]:
+    """A provider that is wrapped without being installed leaves `update_name` of its spans' classes to us."""
+    yield
+    tracer_provider.install(trace.NoOpTracerProvider())()
+
+
+@pytest.fixture
+def no_global_provider() -> Iterator[pytest.MonkeyPatch]:
+    """The process has not set its tracer provider yet."""
+    # Not the fixture `monkeypatch`: this must be over before the process is checked for what was left behind.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "_TRACER_PROVIDER", None)
+        patch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+        yield patch
+        deactivate()
+
+
+@pytest.fixture
+def global_provider(no_global_provider: pytest.MonkeyPatch, sdk_provider: TracerProvider) -> TracerProvider:
+    """The process has set an SDK provider."""
+    assert no_global_provider
+    trace.set_tracer_provider(sdk_provider)
+    return sdk_provider
+
+
+@pytest.fixture
+def pyroscope(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pyroscope]:
+    module = Pyroscope()
+    monkeypatch.setitem(sys.modules, "pyroscope", module)
+    level = logging.getLogger("pyroscope").level
+    with warnings.catch_warnings():  # the agent adds a filter, for the process
+        yield module
+        deactivate()
+    logging.getLogger("pyroscope").setLevel(level)
+    assert module.tags.mistakes == []
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What has been warned of so far."""
+
+    def messages() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+    return messages

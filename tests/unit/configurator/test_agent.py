@@ -1,0 +1,332 @@
+"""The agent: what it is told, how it gives way, and that nobody waits for it for long."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import logging
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from otel_profiling_configurator import agent as agents
+from otel_profiling_configurator import guard
+from otel_profiling_configurator.agent import Agent
+from otel_profiling_configurator.settings import Settings
+
+from .fakes import Pyroscope
+
+DEFAULT_ARGUMENTS = {
+    "application_name": "shop",
+    "server_address": "http://localhost:4040",
+    "basic_auth_username": "",
+    "basic_auth_password": "",
+    "tenant_id": "",
+    "http_headers": {},
+    "tags": {"region": "eu"},
+    "sample_rate": 100,
+    "upload_interval": 10,
+    "gil_only": Settings().gil_only,
+    "oncpu": True,
+    "cpu_enabled": True,
+    "mem_enabled": False,
+    "enable_logging": False,
+}
+
+
+def started(pyroscope: Pyroscope, settings: Settings | None = None) -> Agent:
+    agent = Agent(pyroscope, settings or Settings())
+    assert agent.start("shop", {"region": "eu"})
+    return agent
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments"),
+    [
+        ({}, {}),
+        ({"server_address": "https://host"}, {"server_address": "https://host"}),
+        ({"basic_auth_user": "u"}, {"basic_auth_username": "u"}),
+        ({"basic_auth_password": "p"}, {"basic_auth_password": "p"}),
+        ({"tenant_id": "t"}, {"tenant_id": "t"}),
+        ({"headers": {"a": "b"}}, {"http_headers": {"a": "b"}}),
+        ({"sample_rate": 50}, {"sample_rate": 50}),
+        ({"upload_interval": 15}, {"upload_interval": 15}),
+        ({"gil_only": False}, {"gil_only": False}),
+        ({"gil_only": True}, {"gil_only": True}),
+        ({"types": ("cpu",)}, {"oncpu": True, "cpu_enabled": True, "mem_enabled": False}),
+        # A thread that waits does not hold the GIL.
+        ({"types": ("wall",)}, {"oncpu": False, "gil_only": False, "cpu_enabled": True, "mem_enabled": False}),
+        ({"types": ("memory",)}, {"cpu_enabled": False, "mem_enabled": True}),
+        ({"types": ("memory", "cpu")}, {"oncpu": True, "cpu_enabled": True, "mem_enabled": True}),
+        ({"types": ("wall", "memory")}, {"oncpu": False, "gil_only": False, "cpu_enabled": True, "mem_enabled": True}),
+        ({"agent_logging": True, "log_level": logging.DEBUG}, {"enable_logging": True}),
+    ],
+    ids=str,
+)
+def test_arguments(settings: dict[str, Any], arguments: dict[str, Any], pyroscope: Pyroscope) -> None:
+    """The agent is told exactly what the settings say."""
+    started(pyroscope, replace(Settings(), **settings))
+    assert pyroscope.agents == [{**DEFAULT_ARGUMENTS, **arguments}]
+
+
+@pytest.mark.parametrize(("asked", "level"), [(True, logging.DEBUG), (False, logging.NOTSET)])
+def test_log_level(asked: bool, level: int, pyroscope: Pyroscope) -> None:
+    """The agent logs at the level the user asked for, and is left alone otherwise."""
+    logging.getLogger("pyroscope").setLevel(logging.NOTSET)
+    started(pyroscope, Settings(log_level=logging.DEBUG, agent_logging=asked))
+    assert logging.getLogger("pyroscope").level == level
+
+
+def test_warning_after_fork(pyroscope: Pyroscope) -> None:
+    """The agent's warning that a forked child is not profiled is not shown: ours is. Other warnings are."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        started(pyroscope)
+        warnings.warn("This process (pid=4711) is running Pyroscope, ...", DeprecationWarning, stacklevel=1)
+        warnings.warn("of the application", DeprecationWarning, stacklevel=1)
+    assert [str(warning.message) for warning in shown] == ["of the application"]
+
+
+def test_agent_that_runs_already(pyroscope: Pyroscope) -> None:
+    """`start` says so, and that agent is not ours to stop."""
+    pyroscope.configure(application_name="of the application")
+    agent = Agent(pyroscope, Settings())
+    assert agent.start("shop", {}) is False
+    assert not agent.running
+    agent.stop()
+    assert pyroscope.shutdowns == 0
+    assert pyroscope.running
+
+
+def test_stop(pyroscope: Pyroscope) -> None:
+    """The agent is shut down, which is when it sends what it has; once."""
+    agent = started(pyroscope)
+    assert agent.running
+    agent.stop()
+    agent.stop()
+    assert pyroscope.shutdowns == 1
+    assert not agent.running
+
+
+def test_stop_before_the_start(pyroscope: Pyroscope) -> None:
+    """Nothing runs, so nothing is shut down."""
+    Agent(pyroscope, Settings()).stop()
+    assert pyroscope.shutdowns == 0
+
+
+def test_started_again(pyroscope: Pyroscope) -> None:
+    """As in a forked child, or after a deactivation: it is told the same, and can be stopped again."""
+    agent = started(pyroscope)
+    agent.stop()
+    assert agent.start("shop", {"region": "eu"})
+    agent.stop()
+    assert len(pyroscope.agents) == 2
+    assert pyroscope.agents[0] == pyroscope.agents[1]
+    assert pyroscope.shutdowns == 2
+
+
+def test_stop_while_the_server_hangs(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's exit is not delayed for longer than documented."""
+    assert agents.EXIT_SECONDS <= 3
+    monkeypatch.setattr(agents, "EXIT_SECONDS", 0.05)
+    answer, answered = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        answer.wait(30)
+        answered.set()
+
+    pyroscope.shutdown = hang
+    agent = started(pyroscope)
+    began = time.monotonic()
+    agent.stop()
+    assert time.monotonic() - began < 5
+    assert not answered.is_set()
+    answer.set()
+    assert answered.wait(10)
+
+
+def test_shutdown_that_raises(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application's standard error has no traceback of ours."""
+    monkeypatch.setattr(guard, "reraise", False)
+    shown: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda args: shown.append(args.exc_type))
+
+    def fail() -> None:
+        raise OSError("of the agent")
+
+    pyroscope.shutdown = fail
+    started(pyroscope).stop()
+    assert shown == []
+
+
+def test_exit_of_the_interpreter(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the agent has is uploaded then, unless that has been cancelled."""
+    registered: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", registered.append)
+    monkeypatch.setattr(atexit, "unregister", registered.remove)
+    agent = started(pyroscope)
+    cancel = agent.stop_at_exit()
+    (at_exit,) = registered
+    cancel()
+    assert registered == []
+    assert pyroscope.shutdowns == 0
+    at_exit()
+    assert pyroscope.shutdowns == 1
+
+
+# Applications that start Pyroscope themselves
+
+
+def test_application_starts_its_own_agent(pyroscope: Pyroscope, warned: Callable[[], list[str]]) -> None:
+    """Theirs replaces ours, which sends what it has first; a line says what happened and how to avoid it."""
+    agent = started(pyroscope)
+    events: list[str] = []
+    agent.watch_application(lambda: events.append("theirs has started"))
+    assert pyroscope.configure(application_name="theirs", sample_rate=7) is True
+    assert pyroscope.shutdowns == 1
+    assert pyroscope.agents[-1] == {"application_name": "theirs", "sample_rate": 7}
+    assert events == ["theirs has started"]
+    assert not agent.running
+    (warning,) = warned()
+    assert "OTEL_PROFILING_AGENT_ENABLED=false" in warning
+    agent.stop()
+    assert pyroscope.shutdowns == 1
+
+
+def test_application_starts_the_only_agent(pyroscope: Pyroscope, warned: Callable[[], list[str]]) -> None:
+    """With ours left out there is nothing to give way and nothing to say; its start is noticed."""
+    agent = Agent(pyroscope, Settings(agent_enabled=False))
+    events: list[str] = []
+    agent.watch_application(lambda: events.append("theirs has started"))
+    assert pyroscope.configure(application_name="theirs") is True
+    assert pyroscope.configure(application_name="theirs again") is False
+    assert events == ["theirs has started"]
+    assert pyroscope.shutdowns == 0
+    assert warned() == []
+
+
+def test_application_fails_to_start_its_own_agent(pyroscope: Pyroscope) -> None:
+    """It sees its exception."""
+    agent = Agent(pyroscope, Settings(agent_enabled=False))
+    agent.watch_application(lambda: None)
+    with pytest.raises(TypeError):
+        pyroscope.configure("positional, where the fake takes none")
+
+
+def test_failure_to_give_way(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
+    """The application's call goes through all the same."""
+    monkeypatch.setattr(guard, "reraise", False)
+    agent = started(pyroscope)
+    monkeypatch.setattr(agent, "stop", lambda: 1 / 0)
+    agent.watch_application(lambda: None)
+    assert pyroscope.configure(application_name="theirs") is False
+    assert any("give way" in warning for warning in warned())
+
+
+def test_watching_seen_by_the_application(pyroscope: Pyroscope) -> None:
+    """`configure` still looks like itself, and is itself again after the undo."""
+    undo = Agent(pyroscope, Settings()).watch_application(lambda: None)
+    assert pyroscope.configure is not pyroscope.original
+    assert pyroscope.configure.__name__ == pyroscope.original.__name__
+    undo()
+    assert pyroscope.configure is pyroscope.original
+
+
+def test_undo_after_somebody_else(pyroscope: Pyroscope) -> None:
+    """Who replaced `configure` after us stays."""
+    undo = Agent(pyroscope, Settings()).watch_application(lambda: None)
+    theirs = pyroscope.configure = lambda: None
+    undo()
+    assert pyroscope.configure is theirs
+
+
+def test_own_start_while_watching(pyroscope: Pyroscope, warned: Callable[[], list[str]]) -> None:
+    """Our own start and restart are not taken for the application's."""
+    agent = Agent(pyroscope, Settings())
+    agent.watch_application(lambda: pytest.fail("taken for the application's"))
+    assert agent.start("shop", {})
+    agent.stop()
+    assert agent.start("shop", {})
+    assert warned() == []
+
+
+# Loading
+
+
+def test_loaded(pyroscope: Pyroscope) -> None:
+    """The module that the application would import too."""
+    assert agents.load() is pyroscope
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'pyroscope'"),
+        ImportError("libgcc_s.so.1: cannot open shared object file"),
+        OSError("wrong ELF class"),
+        AttributeError("module '_native' has no attribute 'LineNo'"),
+        SystemError("initialization failed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_module_that_can_not_be_loaded(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
+) -> None:
+    """One warning with the fact, the consequence and the remedy."""
+
+    def fail(_: str) -> ModuleType:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    assert agents.load() is None
+    (warning,) = warned()
+    assert str(error) in warning
+    assert "traces go on" in warning
+    assert "Install pyroscope-io" in warning
+
+
+def test_module_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
+    """The same, by the import system's own word."""
+    monkeypatch.setitem(sys.modules, "pyroscope", None)
+    assert agents.load() is None
+    assert len(warned()) == 1
+
+
+def test_other_interpreter(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
+    """Its native module is made for CPython only, so it is not even tried elsewhere."""
+    monkeypatch.setattr(agents, "sys", SimpleNamespace(implementation=SimpleNamespace(name="pypy")))
+    assert agents.load() is None
+    assert "pypy" in warned()[0]
+    assert pyroscope.agents == []
+
+
+def test_importing_us() -> None:
+    """`pyroscope` is the application's to import, or ours at the start of the agent: never a side effect."""
+    code = (
+        "import sys, otel_profiling_configurator, otel_profiling_configurator.configurator;sys.exit('pyroscope' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("native", "used"),
+    [
+        (SimpleNamespace(add_thread_tag=1, remove_thread_tag=2), "native"),
+        (SimpleNamespace(add_thread_tag=1), "module"),
+        (None, "module"),
+    ],
+    ids=["both", "one", "none"],
+)
+def test_tag_writer(native: Any, used: str) -> None:
+    """The native functions, which cost least, where the module still has them."""
+    module = ModuleType("pyroscope")
+    if native is not None:
+        module.lib = native  # type: ignore[attr-defined]
+    assert agents.tag_writer(module) is (native if used == "native" else module)

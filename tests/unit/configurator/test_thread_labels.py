@@ -1,0 +1,327 @@
+"""Each thread carries the labels of its current context, and every label that is written is taken off again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import opentelemetry.context as context_api
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
+from otel_profiling_configurator import guard, thread_labels
+from otel_profiling_configurator.labels import LabelRules
+from otel_profiling_configurator.os_threads import get_ident
+from otel_profiling_configurator.scope import Scope
+from otel_profiling_configurator.thread_labels import carry, refresh
+
+from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context
+
+NOTHING = Context()
+
+A = context_with(root_labels("a", 0xA))
+B = context_with(root_labels("b", 0xB))
+LABELS_OF_A = expected(TRACE, 0xA, "a")
+LABELS_OF_B = expected(TRACE, 0xB, "b")
+
+
+@pytest.fixture
+def in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "reraise", False)
+
+
+def test_span_current_and_no_longer(writer: Tags) -> None:
+    """The thread carries its labels for as long as it is current."""
+    carry(A)
+    assert writer.current() == LABELS_OF_A
+    carry(NOTHING)
+    assert writer.current() == {}
+
+
+def test_one_span_after_another(writer: Tags) -> None:
+    """Only what differs is taken off and written: both spans are of one trace."""
+    carry(A)
+    writer.calls.clear()
+    carry(B)
+    assert writer.current() == LABELS_OF_B
+    assert {(call, key) for call, _, key, _ in writer.calls} == {
+        ("remove", "span_id"),
+        ("remove", "span_name"),
+        ("add", "span_id"),
+        ("add", "span_name"),
+    }
+    carry(NOTHING)
+
+
+def test_same_span_again(writer: Tags) -> None:
+    """Nothing is written twice."""
+    carry(A)
+    writer.calls.clear()
+    carry(A)
+    assert writer.calls == []
+    carry(NOTHING)
+
+
+def test_labels_left_out_by_a_scope(writer: Tags) -> None:
+    """A key that the next span does not have is taken off."""
+    carry(A)
+    carry(context_with(LabelRules(Scope.NONE, Scope.ROOT).of_local_root(span_context(sampled=False), "b")))
+    assert writer.current() == expected(None, None, "b")
+    carry(context_with(LabelRules(Scope.NONE, Scope.NONE).of_local_root(span_context(sampled=False), "b")))
+    assert writer.current() == {}
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        NOTHING,
+        Context({"something": "else"}),
+        set_span_in_context(INVALID_SPAN, NOTHING),
+        set_span_in_context(NonRecordingSpan(span_context(remote=True)), NOTHING),
+        Context({thread_labels.CURRENT_SPAN: "no span at all"}),
+        None,
+    ],
+    ids=["empty", "without a span", "invalid span", "span of others", "no span", "no context"],
+)
+def test_work_outside_our_spans(context: Any, writer: Tags) -> None:
+    """Is not labelled, and takes off what was there."""
+    carry(A)
+    carry(context)
+    assert writer.current() == {}
+
+
+def test_refresh(writer: Tags) -> None:
+    """Goes by the current context of the calling thread."""
+    token = context_api.attach(A)
+    assert writer.current() == {}
+    refresh()
+    assert writer.current() == LABELS_OF_A
+    context_api.detach(token)
+    refresh()
+    assert writer.current() == {}
+
+
+def test_renamed_while_current(writer: Tags) -> None:
+    """The old name is taken off exactly as it was written, and the new one is carried."""
+    labels = root_labels("GET")
+    context = context_with(labels)
+    carry(context)
+    labels.rename("GET /users")
+    carry(context)
+    assert writer.current() == expected(TRACE, SPAN, "GET /users")
+    carry(NOTHING)
+
+
+def test_renamed_while_another_is_current(writer: Tags) -> None:
+    """What was written of it has been taken off already, so its new name appears only when it is current again."""
+    labels = root_labels("GET")
+    context = context_with(labels)
+    carry(context)
+    carry(A)
+    labels.rename("GET /users")
+    assert writer.current() == LABELS_OF_A
+    carry(context)
+    assert writer.current() == expected(TRACE, SPAN, "GET /users")
+    carry(NOTHING)
+
+
+def test_renamed_by_another_thread(writer: Tags) -> None:
+    """A thread that carries the old name takes exactly that off at its next switch."""
+    labels = root_labels("GET")
+    carry(context_with(labels))
+    on_a_thread(lambda: labels.rename("GET /users"))
+    assert writer.current() == expected(TRACE, SPAN, "GET")
+    carry(NOTHING)
+    assert writer.current() == {}
+
+
+def test_two_threads(writer: Tags) -> None:
+    """Each carries its own labels, and only the thread itself writes them."""
+    carry(A)
+
+    def other() -> None:
+        carry(B)
+        assert writer.current() == LABELS_OF_B
+        carry(NOTHING)
+        assert writer.current() == {}
+
+    on_a_thread(other)
+    assert writer.current() == LABELS_OF_A
+    carry(NOTHING)
+
+
+def test_thread_that_ends_inside_a_span(writer: Tags) -> None:
+    """Its labels are taken off, on that thread: nobody else could, and every sample would pay for them."""
+    threads: list[int] = []
+
+    def work() -> None:
+        threads.append(get_ident())
+        carry(A)
+        carry(B)
+
+    on_a_thread(work)
+    assert writer.left() == []
+    removed = {(key, value) for call, thread, key, value in writer.calls if call == "remove" and thread == threads[0]}
+    assert removed >= set(LABELS_OF_B.items())
+
+
+def test_thread_that_ends_inside_a_span_after_the_undo() -> None:
+    """Its labels are taken off even then, as `install` says: they stay until the thread ends, no longer."""
+    tags = Tags()
+    undo = thread_labels.install(tags)
+    carried, undone = threading.Event(), threading.Event()
+
+    def work() -> None:
+        carry(A)
+        carried.set()
+        undone.wait(10)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert carried.wait(10)
+    undo()
+    undone.set()
+    thread.join(10)
+    assert tags.mistakes == []
+    assert tags.left() == []
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 4), st.one_of(st.none(), st.text(max_size=2))), max_size=20))
+def test_any_sequence_of_switches_and_renames(steps: list[tuple[int, str | None]]) -> None:
+    """Whatever becomes current and is renamed in whatever order, each add is matched by the exact remove."""
+    tags = Tags()
+    undo = thread_labels.install(tags)
+    some = [
+        None,
+        root_labels("a", 0xA),
+        root_labels("b", 0xB),
+        LabelRules(Scope.ALL, Scope.ALL).of_local_root(span_context(sampled=False), "c"),
+        LabelRules(Scope.NONE, Scope.NONE).of_local_root(span_context(), "d"),
+    ]
+    for which, name in steps:
+        labels = some[which]
+        if labels is not None and name is not None:
+            labels.rename(name)
+        carry(NOTHING if labels is None else context_with(labels))
+        assert tags.current() == ({} if labels is None else dict(labels.pairs))
+    undo()
+    assert tags.mistakes == []
+    assert tags.left() == []
+
+
+def test_new_agent(writer: Tags) -> None:
+    """It begins without labels: what is current is written anew, on this thread and at the next switch of each other."""
+    proceed, carried = threading.Event(), threading.Event()
+    seen: list[dict[str, str]] = []
+
+    def other() -> None:
+        carry(B)
+        carried.set()
+        proceed.wait(10)
+        carry(B)
+        seen.append(writer.current())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert carried.wait(10)
+    token = context_api.attach(A)
+    refresh()
+
+    writer.clear()
+    thread_labels.forget()
+    refresh()
+    assert writer.current() == LABELS_OF_A
+    proceed.set()
+    thread.join(10)
+    assert seen == [LABELS_OF_B]
+    context_api.detach(token)
+    refresh()
+
+
+def test_undo() -> None:
+    """Takes the labels off the calling thread; afterwards nothing is written any more."""
+    tags = Tags()
+    undo = thread_labels.install(tags)
+    carry(A)
+    undo()
+    assert tags.current() == {}
+    carry(B)
+    assert tags.current() == {}
+    carry(NOTHING)
+    assert tags.mistakes == []
+
+
+class Broken(Tags):
+    """An agent that raises when it is asked to do one thing."""
+
+    def __init__(self, broken: str) -> None:
+        super().__init__()
+        self.broken = broken
+
+    def add_thread_tag(self, key: str, value: str) -> None:
+        if self.broken == "add":
+            raise OSError("of the agent")
+        super().add_thread_tag(key, value)
+
+    def remove_thread_tag(self, key: str, value: str) -> None:
+        if self.broken == "remove":
+            raise OSError("of the agent")
+        super().remove_thread_tag(key, value)
+
+
+@pytest.mark.usefixtures("in_production")
+@pytest.mark.parametrize("broken", ["add", "remove"])
+@pytest.mark.parametrize("follow", [carry, thread_labels.attaching(lambda _: None)], ids=["carry", "attach"])
+def test_writer_that_raises(broken: str, follow: Callable[[Any], None], warned: Callable[[], list[str]]) -> None:
+    """The application never sees it, and one warning is enough."""
+    undo = thread_labels.install(Broken(broken))
+    for context in (A, B, NOTHING, A, NOTHING):
+        follow(context)
+    undo()
+    assert len(warned()) == 1
+    assert "label a thread" in warned()[0]
+
+
+@pytest.mark.usefixtures("in_production")
+def test_writer_that_raises_when_a_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread ends as it would have, and the application's standard error has no traceback of ours."""
+    shown: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda args: shown.append(args.exc_type))
+    undo = thread_labels.install(Broken("remove"))
+    on_a_thread(lambda: carry(A))
+    undo()
+    assert shown == []
+
+
+def test_attaching_and_detaching(writer: Tags) -> None:
+    """What is current is known to the runtime context first; tokens are the inner ones."""
+    current: list[Context] = [NOTHING]
+
+    def attach(context: Context) -> Any:
+        assert writer.current() == {}
+        current.append(context)
+        return "token"
+
+    def detach(token: Any) -> None:
+        assert token == "token"
+        current.pop()
+
+    assert thread_labels.attaching(attach)(A) == "token"
+    assert writer.current() == LABELS_OF_A
+    thread_labels.detaching(detach, lambda: current[-1])("token")  # type: ignore[arg-type]
+    assert writer.current() == {}
+
+
+@pytest.mark.parametrize("context", [None, "nothing"])
+def test_attaching_what_is_no_context(context: Any, writer: Tags) -> None:
+    """The API takes anything, so do we: such a context has no span."""
+    carry(A)
+    thread_labels.attaching(lambda _: None)(context)  # type: ignore[arg-type, return-value]
+    assert writer.current() == {}
+    carry(A)
+    thread_labels.detaching(lambda _: None, lambda: context)(None)  # type: ignore[arg-type]
+    assert writer.current() == {}
