@@ -34,6 +34,9 @@ def clean_process():
 def _patched():
     return (
         context_api._RUNTIME_CONTEXT,
+        context_api.get_current,
+        context_api.attach,
+        context_api.detach,
         trace._TRACER_PROVIDER,
         trace._set_tracer_provider,
         vars(Span)["update_name"],

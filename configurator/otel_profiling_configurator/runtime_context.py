@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Token
+from typing import Any
 
 import opentelemetry.context as context_api
 from opentelemetry.context import Context
@@ -23,7 +24,7 @@ class ProfilingRuntimeContext(_RuntimeContext):
 
     # Slots that hold plain functions, where the base class has methods: `opentelemetry.context` looks them up and calls them
     # with everything the API does, and this is the cheapest it can be had.
-    __slots__ = ("_current_context", "attach", "detach", "get_current", "inner")
+    __slots__ = ("_current_context", "attach", "detach", "get_current", "inner", "inner_detach")
 
     def __init__(self, inner: _RuntimeContext) -> None:
         attach: Callable[[Context], Token[Context]] = inner.attach
@@ -34,7 +35,7 @@ class ProfilingRuntimeContext(_RuntimeContext):
             variable = inner._current_context
             attach, detach, get_current = variable.set, variable.reset, variable.get
             self._current_context = variable  # where others look for it
-        self.inner = inner
+        self.inner, self.inner_detach = inner, detach
         set_slot = super().__setattr__  # to type checkers they are methods
         set_slot("attach", attaching(attach))
         set_slot("detach", detaching(detach, get_current))
@@ -51,9 +52,30 @@ def install() -> Callable[[], None]:
     inner = context_api._RUNTIME_CONTEXT
     ours = ProfilingRuntimeContext(inner)  # type: ignore[abstract] # its slots are the methods
     context_api._RUNTIME_CONTEXT = ours
+    shorten = _shorten_api(ours)
 
     def undo() -> None:
+        shorten()
         if context_api._RUNTIME_CONTEXT is ours:
             context_api._RUNTIME_CONTEXT = inner
+
+    return undo
+
+
+def _shorten_api(ours: ProfilingRuntimeContext) -> Callable[[], None]:
+    """Spare callers of `opentelemetry.context` its forwarding functions; return what puts those back.
+
+    `get_current`, `attach` and `detach` of that module do nothing but call the runtime context, and a span calls them five
+    times. The SDK finds them in the module with every call, so there the runtime context's own can stand in their place: that
+    pays for a third of what we add to a span. Early importers keep the functions that they have, with the same result.
+    """
+    originals = context_api.get_current, context_api.attach, context_api.detach
+    # The API's own `detach` fails in the same way on a wrong token, and logs that.
+    replaced: Any = ours.get_current, ours.attach, detaching(ours.inner_detach, ours.get_current, on_failure=context_api.detach)
+    context_api.get_current, context_api.attach, context_api.detach = replaced
+
+    def undo() -> None:
+        if (context_api.get_current, context_api.attach, context_api.detach) == replaced:
+            context_api.get_current, context_api.attach, context_api.detach = originals
 
     return undo

@@ -117,6 +117,8 @@ def label_name(text: str) -> str:
         raise ValueError("a label needs a name")
     if name.startswith("__"):
         raise ValueError("names that begin with two underscores belong to the server")
+    if name in ("service_name", "trace_id", "span_id", "span_name"):
+        raise ValueError("set by the agent or by spans")
     return name
 
 

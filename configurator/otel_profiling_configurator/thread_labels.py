@@ -154,11 +154,25 @@ def attaching(attach: Callable[[Context], Token[Context]]) -> Callable[[Context]
     return attach_and_follow
 
 
-def detaching(detach: Callable[[Token[Context]], None], get_current: Callable[[], Context]) -> Callable[[Token[Context]], None]:
-    """Return `detach`, having the labels follow the context that is current again; see `attaching`."""
+def detaching(
+    detach: Callable[[Token[Context]], None],
+    get_current: Callable[[], Context],
+    on_failure: Callable[[Token[Context]], None] | None = None,
+) -> Callable[[Token[Context]], None]:
+    """Return `detach`, having the labels follow the context that is current again; see `attaching`.
+
+    Where `detach` raises, since the token is another context's, the current context stays as it is. `on_failure` is then
+    called with the token; without it, the exception goes to the caller.
+    """
 
     def detach_and_follow(token: Token[Context]) -> None:
-        detach(token)  # raises where the token is another context's, which leaves the current one as it is
+        try:
+            detach(token)
+        except Exception:
+            if on_failure is None:
+                raise
+            on_failure(token)
+            return
         context = get_current()
         try:
             span: Any = context.get(CURRENT_SPAN, NO_SPAN)
