@@ -26,6 +26,9 @@ MAX_VALUE_BYTES = 1024
 _SAMPLED = 0x01
 """The sampled bit of W3C trace flags. A span without it is not exported, so no id may lead to it."""
 
+_SHORT, _FEW = 200, 1000
+"""Length and number of the span names that are remembered: what a rule that made names of ids could cost in memory."""
+
 Pairs = tuple[tuple[str, str], ...]
 """Labels as they are written on a thread: (name, value) pairs, no name twice."""
 
@@ -50,22 +53,20 @@ class SpanLabels:
 
     # Three of the slots stay empty where they have nothing to say: every root span pays for what is set.
     keeps_name: bool
-    __slots__ = ("__weakref__", "_inheritors", "keeps_name", "owner", "pairs", "profile_id", "root", "trace_flags")
+    __slots__ = ("__weakref__", "_inheritors", "keeps_name", "owner", "pairs", "profile_id", "root", "sampled")
 
-    def __init__(
-        self, owner: int, trace_flags: int, pairs: Pairs, profile_id: str = "", root: SpanLabels | None = None
-    ) -> None:
+    def __init__(self, owner: int, sampled: bool, pairs: Pairs, profile_id: str = "", root: SpanLabels | None = None) -> None:
         """Hold the labels of a span.
 
         Args:
             owner: Id of the span they are made for; descendants may hold them too.
-            trace_flags: The span's trace flags: a descendant with others has labels of its own.
+            sampled: Whether the span is; a descendant of which the opposite is true has labels of its own.
             pairs: The labels to begin with.
             profile_id: The owner's id as 16 lower-case hex digits, if it owns a ``span_id`` label.
             root: Those of the local root span, where these are not its own (itself would be a reference cycle).
         """
         self.owner = owner
-        self.trace_flags = trace_flags
+        self.sampled = sampled
         self.pairs = pairs
         self.profile_id = profile_id
         if root is not None:
@@ -98,29 +99,36 @@ class LabelRules:
         self._own_span_ids = span_id_scope is Scope.ALL
         self._span_names = span_name_scope is not Scope.NONE
         self._own_span_names = span_name_scope is Scope.ALL
+        self._name_labels: dict[str, Pairs] = {}
         self.descendants_share = not (self._own_span_ids or self._own_span_names)
         """Whether a descendant's labels are its local root's, so that both can hold the same object."""
 
     def of_local_root(self, span_context: SpanContext, name: str) -> SpanLabels:
         """Return the labels of a local root span: no parent, a remote one, or one that we did not start."""
-        trace_id, span_id, trace_flags = span_context[0], span_context[1], span_context[3]
-        if not self._span_names:
-            name = ""
-        elif type(name) is not str or len(name) > MAX_VALUE_BYTES or not name.isascii():
-            name = label_value(name)
-        if trace_flags & _SAMPLED:
+        try:
+            name_label = self._name_labels[name]
+        except (KeyError, TypeError):
+            name_label = self._name_label(name)
+        span_id = span_context[1]
+        if span_context[3] & _SAMPLED:
             # to_bytes().hex() takes half the time of format().
-            trace_label = (TRACE_ID, trace_id.to_bytes(16, "big").hex())
+            trace_label = (TRACE_ID, span_context[0].to_bytes(16, "big").hex())
             profile_id = span_id.to_bytes(8, "big").hex() if self._span_ids else ""
-            if name and profile_id:  # the default, and every root span pays for it
-                return SpanLabels(span_id, trace_flags, (trace_label, (SPAN_ID, profile_id), (SPAN_NAME, name)), profile_id)
-            pairs: Pairs = (trace_label, *_pair(SPAN_ID, profile_id), *_pair(SPAN_NAME, name))
-            labels = SpanLabels(span_id, trace_flags, pairs, profile_id)
+            if name_label and profile_id:  # the default, and every root span pays for it
+                return SpanLabels(span_id, True, (trace_label, (SPAN_ID, profile_id), name_label[0]), profile_id)
+            labels = SpanLabels(span_id, True, (trace_label, *_pair(SPAN_ID, profile_id), *name_label), profile_id)
         else:
-            labels = SpanLabels(span_id, trace_flags, _pair(SPAN_NAME, name))
+            labels = SpanLabels(span_id, False, name_label)
         if not self._span_names:
             labels.keeps_name = True
         return labels
+
+    def _name_label(self, name: object) -> Pairs:
+        """Return the label ``span_name``, and remember it: spans have few names, that is what makes them names."""
+        label = _pair(SPAN_NAME, label_value(name)) if self._span_names else NO_LABELS
+        if type(name) is str and len(name) <= _SHORT and len(self._name_labels) < _FEW:
+            self._name_labels[name] = label
+        return label
 
     def of_descendant(self, parent: SpanLabels, span_context: SpanContext, name: object) -> SpanLabels:
         """Return the labels of a span whose parent has `parent`."""
@@ -136,7 +144,7 @@ class LabelRules:
             # No id where the root was not sampled: it is not exported, so its id would lead nowhere.
             pairs = ((TRACE_ID, trace_id.to_bytes(16, "big").hex()), *_pair(SPAN_ID, profile_id or root.get(SPAN_ID)))
         name = label_value(name) if self._own_span_names else root.get(SPAN_NAME)
-        labels = SpanLabels(span_id, trace_flags, (*pairs, *_pair(SPAN_NAME, name)), profile_id, root)
+        labels = SpanLabels(span_id, bool(trace_flags & _SAMPLED), (*pairs, *_pair(SPAN_NAME, name)), profile_id, root)
         if not self._own_span_names:
             root.inherit(labels)
         return labels

@@ -29,7 +29,7 @@ SPAN_ATTRIBUTE = "_otel_profiling_labels"
 """Key of the current span in a context. Learnt through the API, which has no public name for it."""
 
 
-NOT_OURS = SpanLabels(0, 0, NO_LABELS)
+NOT_OURS = SpanLabels(0, False, NO_LABELS)
 """Labels of every span that we did not start: an API-only one, or another provider's."""
 
 
@@ -135,20 +135,28 @@ def _rewrite(written: _Written, pairs: Pairs) -> None:
 def attaching(attach: Callable[[Context], Token[Context]]) -> Callable[[Context], Token[Context]]:
     """Return `attach`, having the labels follow the context that it makes current.
 
-    Most attaches change no label (a child span's, a baggage entry's): that is found out right here, which is `carry` once
-    more, without the call.
+    Most attaches change no label (a child span's, a baggage entry's), most others put a root span's on a thread that has
+    none: both are done right here, which is `carry` and `_rewrite` once more, without the calls.
     """
 
     def attach_and_follow(context: Context) -> Token[Context]:
         token = attach(context)
         try:
             span: Any = context.get(CURRENT_SPAN, NO_SPAN)
-            labels = span._otel_profiling_labels
+            pairs = span._otel_profiling_labels.pairs
             written = _of_thread.written
-            if written.pairs is not labels.pairs:
-                _rewrite(written, labels.pairs)
+            if written.pairs is not pairs:
+                if written.pairs:
+                    _rewrite(written, pairs)
+                else:  # a root span begins: what `_rewrite` would do
+                    written.pairs = pairs
+                    written.remove_tag = _remove_tag
+                    for key, value in pairs:
+                        _add_tag(key, value)
         except AttributeError:
             carry(context)
+        except Exception:  # noqa: BLE001 - called from inside the application's attach
+            report("label a thread")
         return token
 
     return attach_and_follow
@@ -176,12 +184,19 @@ def detaching(
         context = get_current()
         try:
             span: Any = context.get(CURRENT_SPAN, NO_SPAN)
-            labels = span._otel_profiling_labels
+            pairs = span._otel_profiling_labels.pairs
             written = _of_thread.written
-            if written.pairs is not labels.pairs:
-                _rewrite(written, labels.pairs)
+            if written.pairs is not pairs:
+                if pairs:
+                    _rewrite(written, pairs)
+                else:  # a root span ends: what `_rewrite` would do
+                    old, written.pairs = written.pairs, NO_LABELS
+                    for key, value in old:
+                        _remove_tag(key, value)
         except AttributeError:
             carry(context)
+        except Exception:  # noqa: BLE001 - called from inside the application's detach
+            report("label a thread")
 
     return detach_and_follow
 

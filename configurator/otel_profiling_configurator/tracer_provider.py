@@ -17,8 +17,10 @@ import opentelemetry.context as context_api
 import wrapt
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind, Tracer, TracerProvider
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind, TraceFlags, Tracer, TracerProvider
 from opentelemetry.util.types import Attributes
 
 from .guard import report
@@ -102,7 +104,13 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
     """Return `start_span`, leaving on each span what its samples shall be labelled with."""
     descendants_share, of_local_root = rules.descendants_share, rules.of_local_root
     # The SDK's tracer makes the SDK's spans or the API's, and both have it in `_context` (1.30 to 1.45 at least).
-    is_sdk = isinstance(getattr(start_span, "__self__", None), SdkTracer)
+    tracer = getattr(start_span, "__self__", None)
+    is_sdk = isinstance(tracer, SdkTracer)
+    if is_sdk:
+        for span_class in (SdkSpan, NonRecordingSpan):
+            if span_class not in _followed:
+                _follow_renames(span_class)
+    plainly_sampled = isinstance(tracer, SdkTracer) and _records_what_it_samples(tracer.sampler)
 
     @functools.wraps(start_span)
     def annotating(  # arguments are the API's, passed on by position: the cheapest call
@@ -125,13 +133,21 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
             span = start_span(name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
         try:
             try:
-                # `opentelemetry.context.get_current` without the call to it.
-                current = context_api._RUNTIME_CONTEXT.get_current() if context is None else context
+                current = context_api.get_current() if context is None else context
                 parent_span: Any = current.get(CURRENT_SPAN, NO_SPAN)
                 parent = parent_span._otel_profiling_labels
             except AttributeError:  # a span that is none of the API's, or a context that is none
                 parent_span = trace.get_current_span(context)
                 parent = getattr(parent_span, SPAN_ATTRIBUTE, NOT_OURS)
+            if (
+                plainly_sampled
+                and descendants_share
+                and parent is not NOT_OURS
+                and parent.sampled is (span.__class__ is not NonRecordingSpan)
+            ):
+                # The usual descendant. It would come to the same below, by way of its trace flags.
+                span._otel_profiling_labels = parent
+                return span  # type: ignore[no-any-return] # as below
             span_context = span._context if is_sdk else span.get_span_context()
             if parent is NOT_OURS:
                 # A tracer that is switched off starts nothing: it hands its parent on, or a span that everybody shares.
@@ -142,9 +158,9 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
                     span._otel_profiling_labels = labels
                     if labels.profile_id:
                         set_profile_id(span, labels.profile_id)
-                    if span.__class__ not in _followed:
+                    if not is_sdk and span.__class__ not in _followed:
                         _follow_renames(span.__class__)
-            elif descendants_share and span_context[_TRACE_FLAGS] == parent.trace_flags:
+            elif descendants_share and parent.sampled is bool(span_context[_TRACE_FLAGS] & TraceFlags.SAMPLED):
                 if span is not INVALID_SPAN:
                     span._otel_profiling_labels = parent
             elif span_context[_IS_VALID]:
@@ -155,6 +171,17 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
 
     setattr(annotating, _OURS, True)
     return annotating
+
+
+def _records_what_it_samples(sampler: Sampler) -> bool:
+    """Whether this sampler never records a span that it does not sample, so that a span's class tells its trace flag."""
+    if type(sampler) is ParentBased:
+        return all(
+            _records_what_it_samples(delegate) for name, delegate in vars(sampler).items() if isinstance(delegate, Sampler)
+        )
+    if isinstance(sampler, StaticSampler):
+        return sampler._decision is not Decision.RECORD_ONLY
+    return type(sampler) is TraceIdRatioBased
 
 
 def _annotate_descendant(span: Any, labels: SpanLabels) -> None:

@@ -114,7 +114,7 @@ def worker(configuration: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--generations", type=int, default=8, help="how often the processes are started anew")
+    parser.add_argument("--generations", type=int, default=16, help="how often the processes are started anew")
     parser.add_argument("--rounds", type=int, default=8, help="turns that each configuration takes at each case")
     parser.add_argument("--worker", choices=CONFIGURATIONS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
