@@ -139,6 +139,11 @@ class _Activation:
             resource_labels.static_labels(attributes, self._settings.resource_labels, self._settings.labels),
         )
 
+    def before_fork(self) -> None:
+        """Wait for a moment at which a fork does no harm to the child's agent."""
+        if self._agent is not None:
+            self._agent.wait_to_fork()
+
     def after_fork_in_child(self) -> None:
         """Give the forked child an agent of its own, and the thread that forked its labels.
 
@@ -157,6 +162,11 @@ def _relabel() -> None:
     thread_labels.refresh()
 
 
+def _before_fork() -> None:
+    if _active is not None:
+        guard.guarded("wait for a moment to fork")(_active.before_fork)()
+
+
 def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 - another thread may have held it at the time of the fork
     _lock = threading.RLock()
@@ -172,8 +182,8 @@ _fork_hook_registered = False
 
 
 def _register_fork_hook() -> None:
-    """Register `_after_fork_in_child`, once a process: Python has no way to take such a hook back."""
+    """Register what happens at a fork, once a process: Python has no way to take such hooks back."""
     global _fork_hook_registered  # noqa: PLW0603 - a process-wide fact
     if not _fork_hook_registered and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork_in_child)
+        os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
         _fork_hook_registered = True

@@ -67,21 +67,21 @@ def test_application_name(run):
 def test_wall(run):
     """``wall`` sees threads that wait, with the labels of their span."""
     app = run("waiting.py", OTEL_PROFILING_TYPES="wall")
-    assert_labelled(app.samples_of("wait_in_span"), {"span_name": "waiting"}, 0.97)
+    assert_labelled(app.samples_of("wait_in_span"), {"span_name": "waiting"})
 
 
 def test_memory(run):
     """``memory`` sends allocations beside the CPU profile."""
     app = run("waiting.py", OTEL_PROFILING_TYPES="cpu,memory")
     assert {"process_cpu", "memory"} <= {sample.series["__name__"] for sample in app.samples}
-    assert_labelled(app.samples_of("busy_in_span"), {"span_name": "busy"}, 0.99)
+    assert_labelled(app.samples_of("busy_in_span"), {"span_name": "busy"})
 
 
 def test_flag_of_opentelemetry_instrument(run):
     """Every variable is a flag of ``opentelemetry-instrument``, which wins over the variable."""
     app = run("sequential.py", flags=["--profiling_span_id_scope", "all"], OTEL_PROFILING_SPAN_ID_SCOPE="none")
     for number, spans in app.told.items():
-        assert_labelled(app.samples_of(f"busy_child_{number}"), {"span_id": spans["child"]["span_id"]}, 0.98)
+        assert_labelled(app.samples_of(f"busy_child_{number}"), {"span_id": spans["child"]["span_id"]})
 
 
 def test_help_of_opentelemetry_instrument():
@@ -98,7 +98,7 @@ def test_application_that_starts_pyroscope_itself(run, variables):
     assert app.exit_code == 0
     assert app.told["configured"] is True
     own = [s for s in app.receiver.samples("own-name") if any(f.function == "busy_own" for f in s.stack)]
-    assert_labelled(own, {**app.told["ids"], "span_name": "own"}, 0.99)
+    assert_labelled(own, {**app.told["ids"], "span_name": "own"})
     assert app.samples_of("busy_own") == []
     assert ("starts Pyroscope itself" in app.errors) == (not variables)
 
@@ -108,7 +108,7 @@ def test_fork_inside_a_span(run):
     app = run("forked.py")
     assert app.exit_code == 0, app.errors
     inherited = {**app.told["inherited"], "span_name": "forking"}
-    assert_labelled(app.samples_of("busy_parent"), inherited, 0.99)
-    assert_labelled(app.samples_of("busy_inherited"), inherited, 0.98)
-    assert_labelled(app.samples_of("busy_own_span"), {**app.told["own"], "span_name": "child's own"}, 0.98)
-    assert_labelled(app.samples_of("busy_outside"), {"span_id": None, "span_name": None}, 0.98)
+    assert_labelled(app.samples_of("busy_parent"), inherited)
+    assert_labelled(app.samples_of("busy_inherited"), inherited)
+    assert_labelled(app.samples_of("busy_own_span"), {**app.told["own"], "span_name": "child's own"})
+    assert_labelled(app.samples_of("busy_outside"), {"span_id": None, "span_name": None})

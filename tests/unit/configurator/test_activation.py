@@ -677,4 +677,4 @@ def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPa
     for _ in range(3):
         activate()
         deactivate()
-    assert registered == [{"after_in_child": activation._after_fork_in_child}]
+    assert registered == [{"before": activation._before_fork, "after_in_child": activation._after_fork_in_child}]

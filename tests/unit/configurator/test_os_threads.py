@@ -125,3 +125,33 @@ def test_function_that_hangs(situation: str) -> None:
     never.set()
     assert ended.wait(10)
     assert situation
+
+
+@pytest.mark.skipif(not os_threads.thread_ids(), reason="no /proc here")
+def test_other_threads_of_the_process() -> None:
+    """A thread that waits is asleep, one that computes uses CPU time, one that has ended is asleep and has used none."""
+    start, stop, computing = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        start.wait(10)
+        computing.set()
+        while not stop.is_set():
+            sum(range(1000))
+
+    others = os_threads.thread_ids()
+    thread = threading.Thread(target=work)
+    thread.start()
+    (worker,) = os_threads.thread_ids() - others
+    while not os_threads.is_asleep(worker):
+        os_threads.sleep(0.001)
+    used = os_threads.cpu_time(worker)
+    start.set()
+    assert computing.wait(10)
+    while os_threads.cpu_time(worker) <= used:
+        os_threads.sleep(0.001)
+    stop.set()
+    thread.join(10)
+    while worker in os_threads.thread_ids():
+        os_threads.sleep(0.001)
+    assert os_threads.is_asleep(worker)
+    assert os_threads.cpu_time(worker) == 0
