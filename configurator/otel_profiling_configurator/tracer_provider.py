@@ -176,10 +176,8 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
 def _records_what_it_samples(sampler: Sampler) -> bool:
     """Whether this sampler never records a span that it does not sample, so that a span's class tells its trace flag."""
     if type(sampler) is ParentBased:
-        return all(
-            _records_what_it_samples(delegate) for name, delegate in vars(sampler).items() if isinstance(delegate, Sampler)
-        )
-    if isinstance(sampler, StaticSampler):
+        return all(_records_what_it_samples(delegate) for delegate in vars(sampler).values() if isinstance(delegate, Sampler))
+    if type(sampler) is StaticSampler:  # a subclass may decide anything
         return sampler._decision is not Decision.RECORD_ONLY
     return type(sampler) is TraceIdRatioBased
 

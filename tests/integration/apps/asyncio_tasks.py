@@ -29,5 +29,5 @@ async def main():
 
 
 asyncio.run(main())
-busy_function("busy_outside")(0.3)
+busy_function("busy_outside")(1.5)
 print(json.dumps(told))
