@@ -97,7 +97,7 @@ class _Activation:
             provider = cast(TracerProvider, wrapper)
             self._undos.append(tracer_provider.install(provider))
         self._provider = provider
-        self._undos.append(thread_labels.install(agents.tag_writer(pyroscope)))
+        self._undos.append(thread_labels.install(agents.tag_writer(pyroscope), self._baggage_names()))
         self._undos.append(runtime_context.install())
         self._undos.append(switches.install())
         self._agent = agents.Agent(pyroscope, wanted)
@@ -130,6 +130,14 @@ class _Activation:
                 "Pyroscope runs in this process already, or its agent could not start: the one that runs keeps its own "
                 "settings, span labels are added to its profiles. OTEL_PROFILING_AGENT_ENABLED=false says so from the start."
             )
+
+    def _baggage_names(self) -> Mapping[str, str]:
+        """Return which baggage entries become labels: none of a name that each profile carries already."""
+        _, static = self._identity()
+        names = self._settings.baggage_keys
+        for key in names.keys() & {key for key, name in names.items() if name in static}:
+            logger.warning("baggage %r becomes no label: %r is set by the resource or by the environment", key, names[key])
+        return {key: name for key, name in names.items() if name not in static}
 
     def _identity(self) -> tuple[str, dict[str, str]]:
         """Return the application's name and the labels of every profile, from the provider's current resource."""

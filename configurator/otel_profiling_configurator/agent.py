@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from . import sampler
 from .guard import guarded, report
 from .log import logger
 from .os_threads import Helper, cpu_time, is_asleep, sleep, thread_ids
@@ -93,6 +94,7 @@ class Agent:
             )
         )
         self._threads = thread_ids() - others
+        sampler.follow(others)
         self._uploader.prepare()
         return self.running
 

@@ -29,10 +29,15 @@ _SAMPLED = 0x01
 _SHORT, _FEW = 200, 1000
 """Length and number of the span names that are remembered: what a rule that made names of ids could cost in memory."""
 
-Pairs = tuple[tuple[str, str], ...]
-"""Labels as they are written on a thread: (name, value) pairs, no name twice."""
+KEYS = (TRACE_ID, SPAN_ID, SPAN_NAME)
 
-NO_LABELS: Pairs = ()
+Values = tuple[str, str, str]
+"""What is written on a thread: the values of `KEYS`, in that order, empty for a label that is missing.
+
+A flat tuple, since every root span makes one and every switch between spans compares two.
+"""
+
+NO_LABELS: Values = ("", "", "")
 
 
 def label_value(text: object) -> str:
@@ -47,40 +52,33 @@ def label_value(text: object) -> str:
 class SpanLabels:
     """The labels of one span, or of a local root span and all descendants that label nothing of their own.
 
-    `pairs` is replaced, never changed, when a label changes: whoever wrote it on a thread can tell by identity that it is
+    `values` is replaced, never changed, when a label changes: whoever wrote it on a thread can tell by identity that it is
     out of date, and still knows exactly what to remove.
     """
 
-    # Three of the slots stay empty where they have nothing to say: every root span pays for what is set.
+    # All but the first three stay empty where they have nothing to say: every root span pays for what is set.
     keeps_name: bool
-    __slots__ = ("__weakref__", "_inheritors", "keeps_name", "owner", "pairs", "profile_id", "root", "sampled")
+    root: SpanLabels
+    __slots__ = ("__weakref__", "_inheritors", "keeps_name", "owner", "root", "sampled", "values")
 
-    def __init__(self, owner: int, sampled: bool, pairs: Pairs, profile_id: str = "", root: SpanLabels | None = None) -> None:
+    def __init__(self, owner: int, sampled: bool, values: Values) -> None:
         """Hold the labels of a span.
 
         Args:
             owner: Id of the span they are made for; descendants may hold them too.
             sampled: Whether the span is; a descendant of which the opposite is true has labels of its own.
-            pairs: The labels to begin with.
-            profile_id: The owner's id as 16 lower-case hex digits, if it owns a ``span_id`` label.
-            root: Those of the local root span, where these are not its own (itself would be a reference cycle).
+            values: The labels to begin with.
         """
         self.owner = owner
         self.sampled = sampled
-        self.pairs = pairs
-        self.profile_id = profile_id
-        if root is not None:
-            self.root = root
-
-    def get(self, key: str) -> str:
-        """Return the value of the label `key`, empty for none."""
-        return dict(self.pairs).get(key, "")
+        self.values = values
 
     def rename(self, name: str) -> None:
         """Follow a new name of the span these labels were made for, if it is that span's name that they have."""
         if not hasattr(self, "keeps_name"):
             for labels in (self, *getattr(self, "_inheritors", ())):
-                labels.pairs = (*(pair for pair in labels.pairs if pair[0] != SPAN_NAME), *_pair(SPAN_NAME, name))
+                trace_id, span_id, _ = labels.values
+                labels.values = (trace_id, span_id, name)
 
     def inherit(self, labels: SpanLabels) -> None:
         """Have `labels`, a descendant's, follow the name of these instead of their own span's."""
@@ -96,38 +94,36 @@ class LabelRules:
     def __init__(self, span_id_scope: Scope = Scope.ROOT, span_name_scope: Scope = Scope.ROOT) -> None:
         # Compared once: looking a member of an enumeration up costs as much as formatting an id.
         self._span_ids = span_id_scope is not Scope.NONE
-        self._own_span_ids = span_id_scope is Scope.ALL
+        self.own_span_ids = span_id_scope is Scope.ALL
+        """Whether descendants own the ``span_id`` that they are labelled with."""
         self._span_names = span_name_scope is not Scope.NONE
         self._own_span_names = span_name_scope is Scope.ALL
-        self._name_labels: dict[str, Pairs] = {}
-        self.descendants_share = not (self._own_span_ids or self._own_span_names)
+        self._names: dict[str, str] = {}
+        self.descendants_share = not (self.own_span_ids or self._own_span_names)
         """Whether a descendant's labels are its local root's, so that both can hold the same object."""
 
     def of_local_root(self, span_context: SpanContext, name: str) -> SpanLabels:
         """Return the labels of a local root span: no parent, a remote one, or one that we did not start."""
         try:
-            name_label = self._name_labels[name]
+            name = self._names[name]
         except (KeyError, TypeError):
-            name_label = self._name_label(name)
+            name = self._name_label(name)
         span_id = span_context[1]
         if span_context[3] & _SAMPLED:
             # to_bytes().hex() takes half the time of format().
-            trace_label = (TRACE_ID, span_context[0].to_bytes(16, "big").hex())
-            profile_id = span_id.to_bytes(8, "big").hex() if self._span_ids else ""
-            if name_label and profile_id:  # the default, and every root span pays for it
-                return SpanLabels(span_id, True, (trace_label, (SPAN_ID, profile_id), name_label[0]), profile_id)
-            labels = SpanLabels(span_id, True, (trace_label, *_pair(SPAN_ID, profile_id), *name_label), profile_id)
+            own_id = span_id.to_bytes(8, "big").hex() if self._span_ids else ""
+            labels = SpanLabels(span_id, True, (span_context[0].to_bytes(16, "big").hex(), own_id, name))
         else:
-            labels = SpanLabels(span_id, False, name_label)
+            labels = SpanLabels(span_id, False, ("", "", name))
         if not self._span_names:
             labels.keeps_name = True
         return labels
 
-    def _name_label(self, name: object) -> Pairs:
+    def _name_label(self, name: object) -> str:
         """Return the label ``span_name``, and remember it: spans have few names, that is what makes them names."""
-        label = _pair(SPAN_NAME, label_value(name)) if self._span_names else NO_LABELS
-        if type(name) is str and len(name) <= _SHORT and len(self._name_labels) < _FEW:
-            self._name_labels[name] = label
+        label = label_value(name) if self._span_names else ""
+        if type(name) is str and len(name) <= _SHORT and len(self._names) < _FEW:
+            self._names[name] = label
         return label
 
     def of_descendant(self, parent: SpanLabels, span_context: SpanContext, name: object) -> SpanLabels:
@@ -136,19 +132,15 @@ class LabelRules:
         if span_id == parent.owner:
             return parent  # a tracer that is switched off hands its parent on under the same identity
         root: SpanLabels = getattr(parent, "root", parent)
-        profile_id = ""
-        pairs: Pairs = NO_LABELS
+        trace_label = id_label = ""
+        _, root_id, root_name = root.values
         if trace_flags & _SAMPLED:
-            if self._own_span_ids:
-                profile_id = span_id.to_bytes(8, "big").hex()
+            trace_label = trace_id.to_bytes(16, "big").hex()
             # No id where the root was not sampled: it is not exported, so its id would lead nowhere.
-            pairs = ((TRACE_ID, trace_id.to_bytes(16, "big").hex()), *_pair(SPAN_ID, profile_id or root.get(SPAN_ID)))
-        name = label_value(name) if self._own_span_names else root.get(SPAN_NAME)
-        labels = SpanLabels(span_id, bool(trace_flags & _SAMPLED), (*pairs, *_pair(SPAN_NAME, name)), profile_id, root)
+            id_label = span_id.to_bytes(8, "big").hex() if self.own_span_ids else root_id
+        name_label = label_value(name) if self._own_span_names else root_name
+        labels = SpanLabels(span_id, bool(trace_flags & _SAMPLED), (trace_label, id_label, name_label))
+        labels.root = root  # not on the root itself: that would be a reference cycle
         if not self._own_span_names:
             root.inherit(labels)
         return labels
-
-
-def _pair(key: str, value: str) -> Pairs:
-    return ((key, value),) if value else NO_LABELS

@@ -28,6 +28,7 @@ def _second_instance(name: str) -> Any:
 _thread = _second_instance("_thread")
 
 get_ident = _thread.get_ident
+get_native_id: Callable[[], int] = _thread.get_native_id
 Local: Any = _thread._local
 
 

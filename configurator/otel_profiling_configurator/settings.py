@@ -26,6 +26,9 @@ PROFILE_TYPES = ("cpu", "wall", "memory")
 MAX_LABELS = 16
 """Most static labels we send. Pyroscope rejects a series of more than 30, and the agent and the server add their own."""
 
+MAX_BAGGAGE_KEYS = 8
+"""Most labels we make of baggage: together with the static ones still fewer than the server allows."""
+
 _SHOWN_CHARACTERS = 80
 """How much of a bad value a warning quotes."""
 
@@ -56,6 +59,8 @@ class Settings:
     """Static labels of every profile."""
     resource_labels: Mapping[str, str] | None = None
     """Resource attribute to label name; None: the default list (see `resource_labels`)."""
+    baggage_keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Key of a baggage entry to label name."""
     types: tuple[str, ...] = ("cpu",)
     sample_rate: int = 100
     """Samples a second."""
@@ -94,6 +99,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "headers": reader.headers(),
         "labels": reader.labels(),
         "resource_labels": reader.get(_renames, names.OTEL_PROFILING_RESOURCE_LABELS),
+        "baggage_keys": reader.get(_baggage_keys, names.OTEL_PROFILING_BAGGAGE_KEYS),
         "types": reader.get(_types, names.OTEL_PROFILING_TYPES),
         "sample_rate": reader.get(_sample_rate, names.OTEL_PROFILING_SAMPLE_RATE),
         "upload_interval": reader.get(_seconds, names.OTEL_PROFILING_UPLOAD_INTERVAL, "PYROSCOPE_UPLOAD_INTERVAL"),
@@ -251,6 +257,15 @@ def _renames(text: str) -> dict[str, str]:
         attribute, _, name = entry.partition("=")
         renames[attribute.strip()] = label_name(name) if name.strip() else ""
     return renames
+
+
+def _baggage_keys(text: str) -> dict[str, str]:
+    keys = {key: name or label_name(key) for key, name in _renames(text).items()}
+    if len(keys) > MAX_BAGGAGE_KEYS:
+        raise ValueError(f"expected at most {MAX_BAGGAGE_KEYS} keys")
+    if len(set(keys.values())) < len(keys):
+        raise ValueError("expected each label name once")
+    return keys
 
 
 def _types(text: str) -> tuple[str, ...]:

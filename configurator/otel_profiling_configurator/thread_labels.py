@@ -11,16 +11,19 @@ This runs on every attach, detach and task switch of the application; it is modu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Token
+from time import monotonic
 from typing import Any, Protocol
 
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
+from .baggage_labels import BAGGAGE, Pairs, baggage_labels
 from .guard import report
-from .labels import NO_LABELS, Pairs, SpanLabels
+from .labels import KEYS, NO_LABELS, SPAN_ID, SPAN_NAME, TRACE_ID, SpanLabels, Values
 from .os_threads import Local, get_ident
+from .sampler import Account, may_change
 
 SPAN_ATTRIBUTE = "_otel_profiling_labels"
 """Attribute of a span object that holds its `SpanLabels`. Hot paths spell it out."""
@@ -60,23 +63,30 @@ _add_tag: Callable[[str, str], Any] = _no_tag
 _remove_tag: Callable[[str, str], Any] = _no_tag
 
 
-class _Written:
+_NO_NAMES: Mapping[str, str] = {}
+_baggage_names = _NO_NAMES
+
+
+class _Written(Account):
     """What is written on one thread. Dies with the thread, on the thread, and takes the labels off."""
 
-    __slots__ = ("pairs", "remove_tag", "thread")
+    __slots__ = ("baggage", "baggage_labels", "remove_tag", "thread", "values")
 
     def __init__(self) -> None:
-        self.pairs: Pairs = NO_LABELS
+        super().__init__()
+        self.values = NO_LABELS
+        self.baggage: object = None
+        """The baggage that `baggage_labels` were made of: as long as it is the same object, so are they."""
+        self.baggage_labels: Pairs = ()
         self.remove_tag = _remove_tag
         self.thread = get_ident()
 
     def __del__(self) -> None:
         # In a forked child the records of threads that don't exist there die on the thread that forked.
-        if self.pairs and self.thread == get_ident():
+        if self.values is not NO_LABELS and self.thread == get_ident():
             # Nothing can be raised to anybody here, nor be logged by a thread that is about to end.
             with contextlib.suppress(Exception):
-                for key, value in self.pairs:
-                    self.remove_tag(key, value)
+                _remove_all(_pairs(self.values) + self.baggage_labels, self.remove_tag)
 
 
 class _OfThread(Local):  # type: ignore[misc] # a class found at run time
@@ -84,8 +94,11 @@ class _OfThread(Local):  # type: ignore[misc] # a class found at run time
 
     def __init__(self) -> None:
         self.written = _Written()
+        for follow_thread in _thread_followers:
+            follow_thread()
 
 
+_thread_followers: list[Callable[[], None]] = []
 _of_thread = _OfThread()
 
 
@@ -96,12 +109,16 @@ def carry(context: Context) -> None:
     """
     try:
         span: Any = context.get(CURRENT_SPAN, NO_SPAN)
-        pairs = span._otel_profiling_labels.pairs
+        values = span._otel_profiling_labels.values
     except AttributeError:
-        pairs = NO_LABELS  # a span that is none of the API's, or no context at all
+        values = NO_LABELS  # a span that is none of the API's, or no context at all
     written = _of_thread.written
-    if written.pairs is not pairs:
-        _rewrite(written, pairs)
+    if written.values is not values:
+        _rewrite(written, values)
+    if _baggage_names and written.values is values:
+        baggage = None if values is NO_LABELS else context.get(BAGGAGE)
+        if written.baggage is not baggage:
+            _rewrite_baggage(written, baggage)
 
 
 def refresh() -> None:
@@ -109,54 +126,109 @@ def refresh() -> None:
     carry(get_current())
 
 
-def _rewrite(written: _Written, pairs: Pairs) -> None:
-    old = written.pairs
-    # First, so that the record is never short of a pair that was written: removing one that is not there is harmless.
-    written.pairs = pairs
+def on_each_thread(follow_thread: Callable[[], None]) -> Callable[[], None]:
+    """Call `follow_thread` on this thread now, and on every other one before it is first labelled; return what ends that.
+
+    It may be called again on a thread, and must not raise.
+    """
+    _thread_followers.append(follow_thread)
+    follow_thread()
+
+    def undo() -> None:
+        _thread_followers.remove(follow_thread)
+
+    return undo
+
+
+def _rewrite(written: _Written, values: Values) -> None:
+    old_trace, old_span, old_name = old = written.values
+    now = monotonic()
+    if now >= written.next_look and not may_change(written, now, old is not NO_LABELS and values is not NO_LABELS):
+        return
+    trace, span, name = values
+    written.values = values
     try:
-        if not old:
+        if old_trace != trace:
+            if old_trace:
+                _remove_tag(TRACE_ID, old_trace)
+            if trace:
+                _add_tag(TRACE_ID, trace)
+        if old_span != span:
+            if old_span:
+                _remove_tag(SPAN_ID, old_span)
+            if span:
+                _add_tag(SPAN_ID, span)
+        if old_name != name:
+            if old_name:
+                _remove_tag(SPAN_NAME, old_name)
+            if name:
+                _add_tag(SPAN_NAME, name)
+        if old is NO_LABELS:
             written.remove_tag = _remove_tag
-            for key, value in pairs:
-                _add_tag(key, value)
-        elif not pairs:
-            for key, value in old:
-                _remove_tag(key, value)
-        else:
-            for pair in old:
-                if pair not in pairs:
-                    _remove_tag(*pair)
-            for pair in pairs:
-                if pair not in old:
-                    _add_tag(*pair)
-    except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
+    except BaseException as error:
+        # An Exception is the writer's; any other comes from a signal handler, between two tags. Nothing may stay behind.
+        written.values = NO_LABELS
+        _remove_all(_pairs(old) + _pairs(values), _remove_tag)
+        if not isinstance(error, Exception):
+            raise
         report("label a thread")
+
+
+def _rewrite_baggage(written: _Written, baggage: object) -> None:
+    old, new = written.baggage_labels, baggage_labels(baggage, _baggage_names)
+    written.baggage, written.baggage_labels = baggage, new
+    try:
+        for key, value in old:
+            if (key, value) not in new:
+                _remove_tag(key, value)
+        for key, value in new:
+            if (key, value) not in old:
+                _add_tag(key, value)
+    except BaseException as error:  # see `_rewrite`
+        written.baggage, written.baggage_labels = None, ()
+        _remove_all(old + new, _remove_tag)
+        if not isinstance(error, Exception):
+            raise
+        report("label a thread with baggage")
+
+
+def _pairs(values: Values) -> Pairs:
+    return tuple((key, value) for key, value in zip(KEYS, values, strict=True) if value)
+
+
+def _remove_all(pairs: Pairs, remove_tag: Callable[[str, str], Any]) -> None:
+    """Take `pairs` off the calling thread; those that are not there do no harm."""
+    for key, value in pairs:
+        with contextlib.suppress(Exception):
+            remove_tag(key, value)
 
 
 def attaching(attach: Callable[[Context], Token[Context]]) -> Callable[[Context], Token[Context]]:
     """Return `attach`, having the labels follow the context that it makes current.
 
-    Most attaches change no label (a child span's, a baggage entry's), most others put a root span's on a thread that has
-    none: both are done right here, which is `carry` and `_rewrite` once more, without the calls.
+    Most attaches change no label (a child span's, a baggage entry's): what `carry` does is done right here, without the call.
     """
+
+    if _baggage_names:
+
+        def attach_and_carry(context: Context) -> Token[Context]:
+            token = attach(context)
+            carry(context)
+            return token
+
+        return attach_and_carry
 
     def attach_and_follow(context: Context) -> Token[Context]:
         token = attach(context)
         try:
             span: Any = context.get(CURRENT_SPAN, NO_SPAN)
-            pairs = span._otel_profiling_labels.pairs
-            written = _of_thread.written
-            if written.pairs is not pairs:
-                if written.pairs:
-                    _rewrite(written, pairs)
-                else:  # a root span begins: what `_rewrite` would do
-                    written.pairs = pairs
-                    written.remove_tag = _remove_tag
-                    for key, value in pairs:
-                        _add_tag(key, value)
+            values = span._otel_profiling_labels.values
         except AttributeError:
             carry(context)
-        except Exception:  # noqa: BLE001 - called from inside the application's attach
-            report("label a thread")
+            return token
+        written = _of_thread.written
+        if written.values is not values:
+            _rewrite(written, values)
         return token
 
     return attach_and_follow
@@ -173,6 +245,8 @@ def detaching(
     called with the token; without it, the exception goes to the caller.
     """
 
+    baggage_wanted = bool(_baggage_names)
+
     def detach_and_follow(token: Token[Context]) -> None:
         try:
             detach(token)
@@ -182,21 +256,18 @@ def detaching(
             on_failure(token)
             return
         context = get_current()
+        if baggage_wanted:
+            carry(context)
+            return
         try:
             span: Any = context.get(CURRENT_SPAN, NO_SPAN)
-            pairs = span._otel_profiling_labels.pairs
-            written = _of_thread.written
-            if written.pairs is not pairs:
-                if pairs:
-                    _rewrite(written, pairs)
-                else:  # a root span ends: what `_rewrite` would do
-                    old, written.pairs = written.pairs, NO_LABELS
-                    for key, value in old:
-                        _remove_tag(key, value)
+            values = span._otel_profiling_labels.values
         except AttributeError:
             carry(context)
-        except Exception:  # noqa: BLE001 - called from inside the application's detach
-            report("label a thread")
+            return
+        written = _of_thread.written
+        if written.values is not values:
+            _rewrite(written, values)
 
     return detach_and_follow
 
@@ -207,19 +278,25 @@ def forget() -> None:
     _of_thread = _OfThread()
 
 
-def install(writer: TagWriter) -> Callable[[], None]:
+def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> Callable[[], None]:
     """Write labels through `writer` from now on; return what ends that and takes them off the calling thread.
 
     Labels of other threads stay until those threads end: only they could remove them.
+
+    Args:
+        writer: The agent.
+        baggage_names: Key of a baggage entry to the name of the label that it becomes, where the context has a span of ours.
     """
-    global _add_tag, _remove_tag
+    global _add_tag, _remove_tag, _baggage_names  # noqa: PLW0603 - hot paths find them where a module's names are found
+    _baggage_names = baggage_names
     _add_tag, _remove_tag = writer.add_thread_tag, writer.remove_thread_tag
     # For the spans of all providers: an exception for each that is not ours would cost more than the rest.
     setattr(Span, SPAN_ATTRIBUTE, NOT_OURS)
 
     def undo() -> None:
-        global _add_tag, _remove_tag  # noqa: PLW0603 - as above
+        global _add_tag, _remove_tag, _baggage_names  # noqa: PLW0603 - as above
         carry(Context())
+        _baggage_names = _NO_NAMES
         if SPAN_ATTRIBUTE in vars(Span):
             delattr(Span, SPAN_ATTRIBUTE)
         _add_tag = _remove_tag = _no_tag

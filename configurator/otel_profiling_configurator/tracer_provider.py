@@ -156,15 +156,16 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
                 ):
                     labels = of_local_root(span_context, name)
                     span._otel_profiling_labels = labels
-                    if labels.profile_id:
-                        set_profile_id(span, labels.profile_id)
+                    profile_id = labels.values[1]
+                    if profile_id:
+                        set_profile_id(span, profile_id)
                     if not is_sdk and span.__class__ not in _followed:
                         _follow_renames(span.__class__)
             elif descendants_share and parent.sampled is bool(span_context[_TRACE_FLAGS] & TraceFlags.SAMPLED):
                 if span is not INVALID_SPAN:
                     span._otel_profiling_labels = parent
             elif span_context[_IS_VALID]:
-                _annotate_descendant(span, rules.of_descendant(parent, span_context, name))
+                _annotate_descendant(span, rules.of_descendant(parent, span_context, name), rules.own_span_ids)
         except Exception:  # noqa: BLE001 - called from inside the application's start_span
             report("annotate a span")
         return span  # type: ignore[no-any-return] # untyped only so that the attribute can be set
@@ -182,10 +183,11 @@ def _records_what_it_samples(sampler: Sampler) -> bool:
     return type(sampler) is TraceIdRatioBased
 
 
-def _annotate_descendant(span: Any, labels: SpanLabels) -> None:
+def _annotate_descendant(span: Any, labels: SpanLabels, own_span_ids: bool) -> None:
     span._otel_profiling_labels = labels
-    if labels.profile_id:
-        set_profile_id(span, labels.profile_id)
+    profile_id = labels.values[1]
+    if own_span_ids and profile_id:
+        set_profile_id(span, profile_id)
     if type(span) not in _followed:
         _follow_renames(type(span))
 

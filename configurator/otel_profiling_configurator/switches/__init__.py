@@ -1,12 +1,14 @@
 """What switches the current context of a thread without an attach or a detach: one module a runtime.
 
 Each has an `install` that returns its undo. `RUNTIMES` names the library that must be imported before it is worth having:
-until then it costs nothing, not even its own import.
+until then it costs nothing, not even its own import. CPython 3.14 tells of every switch itself, whatever the library, and
+leaves only the ends of event loops and greenlets to be followed; see `context_watcher`.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 
 import wrapt
@@ -15,8 +17,20 @@ from ..guard import guarded
 
 RUNTIMES = {
     "asyncio": "asyncio_handles",
+    "uvloop": "uvloop_callbacks",
+    "greenlet": "greenlet_trace",
+    "trio": "trio_instrument",
+    "concurrent.futures.thread": "thread_pools",
+    "anyio._backends._asyncio": "anyio_workers",
+    "asgiref.sync": "asgiref_threads",
 }
 """Library to the module of this package that follows its switches."""
+
+LOOPS = {"asyncio", "uvloop"}
+"""Those of them whose beginning and end are followed even where the interpreter tells of the switches."""
+
+NEVER_WATCHED = {"greenlet"}
+"""Those of whose switches the interpreter does not tell: a greenlet brings its context along as part of its thread state."""
 
 
 def install() -> Callable[[], None]:
@@ -24,19 +38,27 @@ def install() -> Callable[[], None]:
     undos: list[Callable[[], None]] = []
     state = {"active": True}
 
-    def when_imported(module: str) -> None:
-        @guarded(f"follow the switches of {module}")
+    @guarded("watch the interpreter's contexts")
+    def watch() -> bool:
+        undos.append(importlib.import_module(".context_watcher", __name__).install())
+        return True
+
+    watched = sys.version_info >= (3, 14) and watch() is True
+
+    def when_imported(library: str) -> None:
+        @guarded(f"follow the switches of {library}")
         def hook(_library: object) -> None:
             if state["active"]:
-                undos.append(importlib.import_module(f".{RUNTIMES[module]}", __name__).install())
+                runtime = importlib.import_module(f".{RUNTIMES[library]}", __name__)
+                undos.append(runtime.install(watched) if library in LOOPS else runtime.install())
 
-        wrapt.register_post_import_hook(hook, module)
+        wrapt.register_post_import_hook(hook, library)
 
     def undo() -> None:
         state["active"] = False
         while undos:
             undos.pop()()
 
-    for library in RUNTIMES:
+    for library in LOOPS | NEVER_WATCHED if watched else RUNTIMES:
         when_imported(library)
     return undo

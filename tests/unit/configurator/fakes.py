@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
-from otel_profiling_configurator.labels import LabelRules, Pairs
+from otel_profiling_configurator.labels import KEYS, LabelRules
 from otel_profiling_configurator.os_threads import get_ident
 from otel_profiling_configurator.thread_labels import SPAN_ATTRIBUTE
 
@@ -127,9 +127,12 @@ def pairs_of(span: Any) -> dict[str, str] | None:
     labels = getattr(span, SPAN_ATTRIBUTE, None)
     if labels is None:
         return None
-    pairs: Pairs = labels.pairs
-    assert len(dict(pairs)) == len(pairs), f"a key twice: {pairs}"
-    return dict(pairs)
+    return written_out(labels)
+
+
+def written_out(labels: Any) -> dict[str, str]:
+    """The labels by their names, those that are missing left out."""
+    return {key: value for key, value in zip(KEYS, labels.values, strict=True) if value}
 
 
 def on_a_thread(function: Any) -> Any:

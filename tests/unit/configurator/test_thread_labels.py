@@ -18,7 +18,7 @@ from otel_profiling_configurator.os_threads import get_ident
 from otel_profiling_configurator.scope import Scope
 from otel_profiling_configurator.thread_labels import carry, refresh
 
-from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context
+from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context, written_out
 
 NOTHING = Context()
 
@@ -207,7 +207,7 @@ def test_any_sequence_of_switches_and_renames(steps: list[tuple[int, str | None]
         if labels is not None and name is not None:
             labels.rename(name)
         carry(NOTHING if labels is None else context_with(labels))
-        assert tags.current() == ({} if labels is None else dict(labels.pairs))
+        assert tags.current() == ({} if labels is None else written_out(labels))
     undo()
     assert tags.mistakes == []
     assert tags.left() == []

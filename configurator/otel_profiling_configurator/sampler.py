@@ -1,0 +1,168 @@
+"""Keeps labels as they are while the agent's sampler is between a thread's stack and that thread's labels.
+
+pyroscope-io reads the stacks on one thread (the sampler), then wakes another (the recorder), which looks the labels up: 0.1
+to 0.3 ms later, more for a deep stack. If the labels of the sampled thread change in between, one span's stack goes under the
+next one's name. With steps of 10 ms that is one sample in fifty, with steps of 0.2 ms it is most of them.
+
+The sampler tells nobody when it works, and its intervals are random (exponentially distributed), so it can't be foreseen
+either. But the kernel counts the CPU time of each thread: if the sampler's has grown since the last look, a sample was or is
+being taken, and it is over once the recorder's has grown too and both stand still. A look costs 0.4 us.
+
+A change of labels that comes in the middle of that is put off if the thread has been switching often: its next switch makes
+up for it, long before the next sample. Otherwise it waits, 0.1 ms or so.
+
+Bounds, for each thread of the application: no look for `LOOK_SECONDS` after the last (a change in between is not protected:
+the sampler takes longer than such a step to read a stack), no wait longer than `LONGEST_WAIT`, and all waits together no more
+than `WAIT_SHARE` of its time. Where the two threads can't be told, or the system has no such clocks, nothing is held back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import clock_gettime, monotonic
+
+from .os_threads import get_native_id, thread_ids
+
+LOOK_SECONDS = 40e-6
+"""Between two looks of a thread: with 0.4 us a look, at most 1 % of its time goes into them."""
+
+LONGEST_WAIT = 0.002
+"""Of one label change, in seconds. The sampler needs half of that for a stack of 50 frames, as web frameworks have them."""
+
+WAIT_SHARE = 0.01
+"""Of a thread's time that may go into waiting."""
+
+SAVED_WAIT = 0.02
+"""Seconds of waiting that a thread may save up while it does not wait."""
+
+OFTEN = 0.001
+"""Seconds between two label changes below which one can be put off until the next: a tenth of the time between samples."""
+
+STACK_READ = 40e-6
+"""Seconds of CPU time after which the sampler has read the innermost frames. What it still reads is the way there."""
+
+_FIRST_LOOKS = 8
+"""Looks at which the two threads must have been seen at work before they are taken for the sampler and the recorder."""
+
+_FIRST_LOOK_SECONDS = 0.002
+"""Between those: less than the time between two samples, so that only threads that work with every sample stand out."""
+
+
+class Account:
+    """What one thread of the application has spent on looking and waiting."""
+
+    __slots__ = ("_saved", "_saved_at", "next_look", "pace")
+
+    def __init__(self) -> None:
+        self.next_look = 0.0
+        """When the next look is due, in `time.monotonic` seconds."""
+        self.pace = 1.0
+        """Seconds between two looks: the most of late, forgotten by and by."""
+        self._saved = SAVED_WAIT
+        self._saved_at = 0.0
+
+    def may_wait(self, now: float) -> float:
+        """Return how long the thread may wait now, in seconds."""
+        self._saved = min(SAVED_WAIT, self._saved + WAIT_SHARE * (now - self._saved_at))
+        self._saved_at = now
+        return min(self._saved, LONGEST_WAIT)
+
+    def has_waited(self, seconds: float) -> None:
+        """Take `seconds` off what was saved."""
+        self._saved -= seconds
+
+
+def _cpu_clock(thread_id: int) -> int:
+    """Return the kernel's clock id for the CPU time of a thread, see clock_getcpuclockid(3) on Linux."""
+    return ~thread_id << 3 | 6
+
+
+_older_threads: frozenset[int] | None = None
+"""The threads that there were before the agent's; None while there is no agent to follow."""
+
+_candidates: dict[int, tuple[float, int]] = {}
+"""Threads that may be the agent's: CPU time at the last look, and at how many looks it had advanced."""
+
+_clocks: tuple[int, int] | None = None
+"""CPU clocks of the sampler and the recorder, once they are told apart from the agent's other threads."""
+
+_seen: tuple[float, float] = (0.0, 0.0)
+"""Their times when no sample was being taken."""
+
+
+def follow(older_threads: Iterable[int] | None) -> None:
+    """Find the sampler and the recorder of an agent that has just started, as soon as they have been seen at work.
+
+    Args:
+        older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
+    """
+    global _older_threads, _clocks  # noqa: PLW0603 - the agent is the process's
+    _older_threads = None if older_threads is None else frozenset(older_threads)
+    _clocks = None
+    _candidates.clear()
+
+
+def may_change(account: Account, now: float, put_off: bool) -> bool:
+    """Return whether the calling thread may change its labels now; it may have to wait for that here.
+
+    Args:
+        account: The calling thread's, of which a look is due.
+        now: `time.monotonic`.
+        put_off: Whether False will do: the caller will ask again with its next switch.
+    """
+    try:
+        if _clocks is None:
+            account.next_look = now + _FIRST_LOOK_SECONDS
+            if _older_threads is not None:
+                _tell_apart(_older_threads)
+            return True
+        since = now + LOOK_SECONDS - account.next_look
+        account.pace = pace = max(since, account.pace * 0.95)
+        account.next_look = now + LOOK_SECONDS
+        sampler, recorder = _clocks
+        if clock_gettime(sampler) == _seen[0]:
+            return True
+        return _wait(sampler, recorder, account, now, put_off and pace < OFTEN)
+    except OSError:  # the agent was stopped, or this kernel has no such clocks
+        follow(None)
+        return True
+
+
+def _wait(sampler: int, recorder: int, account: Account, now: float, put_off: bool) -> bool:
+    """Wait until the sample that is being taken is recorded, or at least, with `put_off`, until the stack has been read."""
+    global _seen  # noqa: PLW0603 - the agent is the process's
+    end = now + account.may_wait(now)
+    before, recorded = clock_gettime(sampler), clock_gettime(recorder)
+    due = recorded == _seen[1]  # the sampler wakes the recorder, and the recorder has not run since
+    while True:
+        sampled, now_recorded = clock_gettime(sampler), clock_gettime(recorder)
+        reading, recording = sampled != before, now_recorded != recorded
+        if not (reading or recording or due):
+            break
+        if put_off and (not reading or sampled - _seen[0] > STACK_READ):
+            account.has_waited(monotonic() - now)
+            return False
+        if monotonic() >= end:
+            break
+        due = reading or (due and not recording)
+        before, recorded = sampled, now_recorded
+    _seen = sampled, now_recorded
+    account.has_waited(monotonic() - now)
+    return True
+
+
+def _tell_apart(older_threads: frozenset[int]) -> None:
+    """Find the two threads of the agent that work with every sample; the sampler is the one that works longer."""
+    global _clocks, _seen
+    # Each time anew: the agent's threads start one another, some time after it has said that it runs.
+    for clock in map(_cpu_clock, thread_ids() - older_threads - {get_native_id()}):
+        last, times = _candidates.get(clock, (0.0, 0))
+        time = clock_gettime(clock)
+        _candidates[clock] = time, times + (time != last)
+    by_times = sorted(_candidates, key=lambda clock: _candidates[clock][1], reverse=True)
+    seen_at_work = [_candidates[clock][1] for clock in by_times]
+    pair, others = by_times[:2], seen_at_work[2:]
+    if len(by_times) > 1 and seen_at_work[1] >= _FIRST_LOOKS and max(others, default=0) <= seen_at_work[1] / 2:
+        sampler, recorder = sorted(pair, key=lambda clock: _candidates[clock][0], reverse=True)
+        _clocks, _seen = (sampler, recorder), (0.0, 0.0)
+        _candidates.clear()

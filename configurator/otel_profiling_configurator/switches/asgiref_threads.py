@@ -1,0 +1,40 @@
+"""Labels follow a context through asgiref, which Django uses to call synchronous code from asynchronous and back.
+
+`sync_to_async` runs a function on a worker thread, inside a context that is handed to `SyncToAsync.thread_handler` as its
+`run`. Back again, both directions copy the variables that changed into the context they return to, one by one: the current
+span among them, if it was attached and never detached. (asgiref 3.4 to 3.11.)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import asgiref.sync
+
+from ..thread_labels import refresh
+from .attributes import replacing
+from .entered import followed_run
+
+
+def install() -> Callable[[], None]:
+    """Follow the switches; return what puts the originals back."""
+    thread_handler: Callable[..., Any] = asgiref.sync.SyncToAsync.thread_handler
+    restore: Callable[..., None] | None = getattr(asgiref.sync, "_restore_context", None)
+
+    @functools.wraps(thread_handler)
+    def handler(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return thread_handler(self, *map(followed_run, args), **kwargs)
+
+    with replacing() as replace:
+        replace(asgiref.sync.SyncToAsync, "thread_handler", handler)
+        if restore is not None:
+
+            @functools.wraps(restore)
+            def restore_and_follow(*args: Any, **kwargs: Any) -> None:
+                restore(*args, **kwargs)
+                refresh()
+
+            replace(asgiref.sync, "_restore_context", restore_and_follow)
+    return replace.undo

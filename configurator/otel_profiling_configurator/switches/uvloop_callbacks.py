@@ -1,0 +1,70 @@
+"""Labels follow uvloop's switches.
+
+uvloop runs its handles in native code, where nothing can be put in between. But whatever a task or a future wants to be run
+it hands to the loop by name, `call_soon` above all, together with its context: so what is handed over is wrapped. (uvloop
+0.19 to 0.22: its `Loop` is a Python class on top of the native one.)
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from ..thread_labels import refresh
+from .attributes import replacing
+from .loops import followed_create_task, followed_loop
+
+
+class _Following:
+    """A callback that first has the labels follow the context in which it is run."""
+
+    __slots__ = ("__wrapped__",)
+
+    def __init__(self, callback: Callable[..., Any]) -> None:
+        self.__wrapped__ = callback  # where `inspect` and asyncio's debug mode look for a name
+
+    def __call__(self, *args: Any) -> Any:
+        refresh()
+        return self.__wrapped__(*args)
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+
+def install(watched: bool = False) -> Callable[[], None]:
+    """Follow the switches; return what puts the original methods back.
+
+    Args:
+        watched: Whether the interpreter tells of the switches.
+    """
+    loop: Any = uvloop.Loop
+    with replacing() as replace:
+        replace(loop, "run_forever", followed_loop(loop.run_forever))
+        if sys.version_info >= (3, 12):
+            replace(loop, "create_task", followed_create_task(loop.create_task))
+        if not watched:
+            for name in ("call_soon", "call_soon_threadsafe"):
+                replace(loop, name, _call_soon(getattr(loop, name)))
+            for name in ("call_later", "call_at"):
+                replace(loop, name, _call_later(getattr(loop, name)))
+    return replace.undo
+
+
+def _call_soon(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call_soon(self: Any, callback: Any, *args: Any, context: Any = None) -> Any:
+        return original(self, _Following(callback), *args, context=context)
+
+    return call_soon
+
+
+def _call_later(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call_later(self: Any, delay: Any, callback: Any, *args: Any, context: Any = None) -> Any:
+        return original(self, delay, _Following(callback), *args, context=context)
+
+    return call_later

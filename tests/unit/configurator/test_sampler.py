@@ -1,0 +1,199 @@
+"""Labels stay as they are while the sampler is between a stack and its labels, within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from otel_profiling_configurator import sampler
+from otel_profiling_configurator.os_threads import get_native_id
+
+SAMPLER, RECORDER, UPLOADER = 101, 102, 103
+MICROSECOND = 1e-6
+
+
+class Kernel:
+    """CPU clocks of the agent's threads, by a script: each look at any clock lets a microsecond pass."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.cpu = {SAMPLER: 1.0, RECORDER: 0.5, UPLOADER: 0.0}
+        self.at: list[tuple[float, int, float]] = []
+        """Work that is going to be done: when, by whom, until when."""
+        self.threads = {1, get_native_id(), *self.cpu}
+
+    def sample(self, start: float, reading: float = 150 * MICROSECOND, gap: float = 50 * MICROSECOND) -> None:
+        """Have a sample taken: the sampler reads, and the recorder runs some time later."""
+        self.at.append((start, SAMPLER, start + reading))
+        self.at.append((start + reading + gap, RECORDER, start + reading + gap + 25 * MICROSECOND))
+
+    def used(self, thread: int) -> float:
+        return sum(max(0.0, min(self.now, end) - start) for start, of, end in self.at if of == thread)
+
+    def clock_gettime(self, clock: int) -> float:
+        self.now += MICROSECOND
+        (thread,) = (thread for thread in self.threads if (~thread << 3 | 6) == clock)
+        if thread not in self.cpu:
+            raise OSError(22, "no such thread")
+        return round(self.cpu[thread] + self.used(thread), 9)
+
+    def monotonic(self) -> float:
+        self.now += MICROSECOND / 10
+        return self.now
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
+    kernel = Kernel()
+    monkeypatch.setattr(sampler, "clock_gettime", kernel.clock_gettime)
+    monkeypatch.setattr(sampler, "monotonic", kernel.monotonic)
+    monkeypatch.setattr(sampler, "thread_ids", lambda: set(kernel.threads))
+    yield kernel
+    sampler.follow(None)
+
+
+@pytest.fixture
+def account() -> sampler.Account:
+    return sampler.Account()
+
+
+def look(kernel: Kernel, account: sampler.Account, *, put_off: bool = False) -> bool:
+    """Ask whether labels may change, having made sure that a look is due."""
+    kernel.now = max(kernel.now, account.next_look)
+    return sampler.may_change(account, kernel.now, put_off)
+
+
+@pytest.fixture
+def found(kernel: Kernel, account: sampler.Account) -> None:
+    """The sampler and the recorder have been told apart, and no sample is being taken."""
+    sampler.follow({1})
+    for _ in range(20):
+        kernel.now += 0.01
+        kernel.sample(kernel.now)
+        kernel.now += 0.005
+        look(kernel, account)
+    kernel.now += 0.1
+    look(kernel, account)
+    kernel.now += 0.1
+
+
+def often(kernel: Kernel, account: sampler.Account) -> None:
+    """The thread has been switching often."""
+    for _ in range(200):
+        kernel.now += 100 * MICROSECOND
+        assert look(kernel, account, put_off=True)
+
+
+def test_no_agent(kernel: Kernel, account: sampler.Account) -> None:
+    """Nothing is looked at, and a label may change."""
+    sampler.follow(None)
+    before = kernel.now
+    assert sampler.may_change(account, kernel.now, True)
+    assert kernel.now == before
+
+
+@pytest.mark.usefixtures("found")
+def test_threads_that_work_with_every_sample() -> None:
+    """Are told from the agent's others and from the application's; the sampler is the one that works more."""
+    assert sampler._clocks == (~SAMPLER << 3 | 6, ~RECORDER << 3 | 6)
+
+
+def test_nothing_is_told_apart_beside_another_busy_thread(kernel: Kernel, account: sampler.Account) -> None:
+    """Rather no waiting than waiting for the wrong thread."""
+    sampler.follow({1})
+    for _ in range(50):
+        kernel.now += 0.01
+        kernel.sample(kernel.now)
+        kernel.at.append((kernel.now, UPLOADER, kernel.now + 0.001))
+        kernel.now += 0.005
+        assert look(kernel, account)
+    assert sampler._clocks is None
+
+
+@pytest.mark.usefixtures("found")
+def test_idle_sampler(kernel: Kernel, account: sampler.Account) -> None:
+    """One look, no wait."""
+    before = kernel.now
+    assert look(kernel, account)
+    assert kernel.now - before < 2 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("into", [1, 60, 149, 160, 199, 210], ids=lambda into: f"{into} us")
+def test_change_during_a_sample(kernel: Kernel, account: sampler.Account, into: float) -> None:
+    """Waits until the recorder has looked the labels up, whatever moment of the sample it falls into."""
+    start = kernel.now + 0.001
+    kernel.sample(start)
+    kernel.now = start + into * MICROSECOND
+    assert look(kernel, account)
+    assert kernel.now >= start + 224 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("into", [60, 149, 160, 199, 210], ids=lambda into: f"{into} us")
+def test_change_put_off(kernel: Kernel, account: sampler.Account, into: float) -> None:
+    """A thread that switches often does not wait once its stack has been read: it changes with the next switch."""
+    often(kernel, account)
+    start = kernel.now + 100 * MICROSECOND
+    kernel.sample(start)
+    before = kernel.now = start + into * MICROSECOND
+    assert not sampler.may_change(account, kernel.now, True)
+    assert kernel.now - before < 10 * MICROSECOND
+    kernel.now = start + 300 * MICROSECOND
+    assert look(kernel, account, put_off=True)
+
+
+@pytest.mark.usefixtures("found")
+def test_stack_that_has_not_been_read(kernel: Kernel, account: sampler.Account) -> None:
+    """The thread stands still until it has."""
+    often(kernel, account)
+    start = kernel.now + 100 * MICROSECOND
+    kernel.sample(start)
+    kernel.now = start + 5 * MICROSECOND
+    assert not sampler.may_change(account, kernel.now, True)
+    assert start + sampler.STACK_READ <= kernel.now < start + sampler.STACK_READ + 10 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_label_that_comes_or_goes(kernel: Kernel, account: sampler.Account) -> None:
+    """Is never put off: nobody knows when the thread will switch again."""
+    often(kernel, account)
+    start = kernel.now + 100 * MICROSECOND
+    kernel.sample(start)
+    kernel.now = start + 60 * MICROSECOND
+    assert sampler.may_change(account, kernel.now, False)
+    assert kernel.now >= start + 224 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_sampler_that_never_ends(kernel: Kernel, account: sampler.Account) -> None:
+    """No wait is longer than the longest, all together no more than their share of the thread's time."""
+    kernel.at.append((kernel.now, SAMPLER, kernel.now + 1000))
+    before, waited = kernel.now, 0.0
+    for _ in range(1000):
+        kernel.now += 0.001
+        start = kernel.now
+        assert look(kernel, account)
+        assert kernel.now - start < sampler.LONGEST_WAIT + 10 * MICROSECOND
+        waited += kernel.now - start
+    assert waited < sampler.WAIT_SHARE * (kernel.now - before) + sampler.SAVED_WAIT + 1000 * 10 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_agent_that_was_stopped(kernel: Kernel, account: sampler.Account) -> None:
+    """Its clocks are gone: labels change at once, now and later."""
+    kernel.cpu.clear()
+    assert look(kernel, account)
+    before = kernel.now
+    assert look(kernel, account)
+    assert kernel.now - before <= sampler._FIRST_LOOK_SECONDS
+
+
+def test_real_clock_of_a_thread() -> None:
+    """The clock id is the kernel's for the thread's CPU time."""
+    clock = sampler._cpu_clock(get_native_id())
+    before = sampler.clock_gettime(clock)
+    end = before + 0.002
+    while sampler.clock_gettime(clock) < end:
+        pass
+    assert sampler.clock_gettime(clock) > before
