@@ -103,22 +103,23 @@ def assert_accurate(groups, share, least=0.0):
     """At least `share` of all samples carry the labels expected of their group; returns how many samples there are.
 
     Args:
-        groups: Pairs of samples and the labels expected of them; none may be empty.
+        groups: Pairs of samples and the labels expected of them, or a list of labels of which any will do; none may be empty.
         share: Over all groups together: one sample that was taken while a span ended must not decide.
         least: Of each group, where a group that is wrong as a whole could hide among many.
     """
     total = right = 0
     shares: list[tuple[float, int, str]] = []
     for samples, expected in groups:
-        assert samples, f"no sample arrived where {expected} is expected"
+        alternatives = expected if isinstance(expected, list) else [expected]
+        assert samples, f"no sample arrived where {alternatives[0]} is expected"
         in_group = right_in_group = 0
         for sample in samples:
             keys = [key for key, _ in sample.labels]
             assert len(keys) == len(set(keys)), sample.labels
             in_group += sample.count
-            if all(sample.label(key) == value for key, value in expected.items()):
+            if any(all(sample.label(key) == value for key, value in labels.items()) for labels in alternatives):
                 right_in_group += sample.count
-        shares.append((right_in_group / in_group, in_group, str(expected.get("span_name"))))
+        shares.append((right_in_group / in_group, in_group, str(alternatives[0].get("span_name"))))
         total += in_group
         right += right_in_group
     listed = "\n".join(f"{right:7.1%} of {count:5} of {name}" for right, count, name in shares)
