@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -113,13 +114,16 @@ def assert_accurate(groups, share, least=0.0):
         alternatives = expected if isinstance(expected, list) else [expected]
         assert samples, f"no sample arrived where {alternatives[0]} is expected"
         in_group = right_in_group = 0
+        wrong: Counter[str | None] = Counter()
         for sample in samples:
             keys = [key for key, _ in sample.labels]
             assert len(keys) == len(set(keys)), sample.labels
             in_group += sample.count
             if any(all(sample.label(key) == value for key, value in labels.items()) for labels in alternatives):
                 right_in_group += sample.count
-        shares.append((right_in_group / in_group, in_group, str(alternatives[0].get("span_name"))))
+            else:
+                wrong[sample.label("span_name")] += sample.count
+        shares.append((right_in_group / in_group, in_group, f"{alternatives[0].get('span_name')}, others {dict(wrong)}"))
         total += in_group
         right += right_in_group
     listed = "\n".join(f"{right:7.1%} of {count:5} of {name}" for right, count, name in shares)

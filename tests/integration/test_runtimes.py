@@ -11,7 +11,7 @@ from .test_labels import NOTHING
 SHARE = 0.97
 """Right samples of an application. What is missing was taken in the 0.1 to 0.2 ms between a stack and its labels."""
 LEAST = 0.9
-"""Right samples of each single handler: there are some 300, too few for `SHARE`, and enough to tell one that is not followed."""
+"""Right samples of each single handler: some 300 are too few for `SHARE`, and enough to tell one that is not followed."""
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def in_executor(*call):
 
 
 JOBS = {
-    "to_thread": lambda *call: asyncio.to_thread(*call),
+    "to_thread": asyncio.to_thread,
     "copied_context": lambda *call: in_executor(contextvars.copy_context().run, *call),
     "bare_executor": in_executor,
     "sync_to_async": lambda function, *rest: sync_to_async(function)(*rest),
