@@ -15,7 +15,7 @@ from otel_profiling_distro.receiver import Receiver
 APPS = Path(__file__).parent / "apps"
 SERVICE = "application-under-test"
 
-ACCURACY_SECONDS = float(os.environ.get("ACCURACY_SECONDS", "5"))
+ACCURACY_SECONDS = float(os.environ.get("ACCURACY_SECONDS", "4.5"))
 """CPU seconds that each application works whose samples are counted for accuracy."""
 ACCURACY_SAMPLE_RATE = os.environ.get("ACCURACY_SAMPLE_RATE", "500")
 """Samples a second of those applications. Which of them are right does not depend on it: what can go wrong happens between the

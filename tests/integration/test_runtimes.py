@@ -40,9 +40,12 @@ def run_accurately(run):
     return run_accurately
 
 
-@pytest.mark.parametrize("mode", ["asyncio", "debug", "uvloop.run", "uvloop.install"])
+@pytest.mark.parametrize("mode", ["asyncio", "deep", "debug", "uvloop.run", "uvloop.install"])
 def test_event_loop(run_accurately, mode):
-    """Tasks, callbacks, timers, task groups, eager tasks, generators and inherited spans, on each loop."""
+    """Tasks, callbacks, timers, task groups, eager tasks, generators and inherited spans, on each loop.
+
+    Below many frames too: the deeper a stack, the longer it takes the sampler to get from it to its labels.
+    """
     if mode.startswith("uvloop"):
         pytest.importorskip("uvloop")
     run_accurately("event_loop", mode)

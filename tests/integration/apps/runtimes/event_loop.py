@@ -94,6 +94,10 @@ async def eager(kind):
     its_span.end()
 
 
+async def framed(coroutine):
+    await coroutine
+
+
 async def no_span():
     await work(outside, "no_span")
 
@@ -105,11 +109,14 @@ async def main():
         handlers.append(task_group("task_group"))
     if sys.version_info >= (3, 12):
         handlers.append(eager("eager"))
+    if MODE == "deep":  # as many frames as a web framework and its middleware have above a handler
+        for _ in range(50):
+            handlers = [framed(coroutine) for coroutine in handlers]
     await asyncio.gather(no_span(), *handlers)
 
 
 match MODE:
-    case "asyncio":
+    case "asyncio" | "deep":
         asyncio.run(main())
     case "debug":
         asyncio.run(main(), debug=True)
