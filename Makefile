@@ -4,18 +4,19 @@ TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(TAG)
 DISTROS := .venv-distros-$(TAG)
 OLDEST := .venv-oldest-$(TAG)
+FRAMEWORKS := .venv-frameworks-$(TAG)
 DEMO := .venv-demo-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml
 
-.PHONY: help test lint unit integration distros oldest demo bench proto clean
+.PHONY: help test lint unit integration distros frameworks oldest demo bench proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
-	@echo 'make test     lint, types, unit and integration tests, other distros, oldest dependencies'
+	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, oldest dependencies'
 	@echo 'make bench    what it costs, beside the plain SDK and beside pyroscope-otel'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
-test: lint unit integration distros oldest
+test: lint unit integration distros frameworks oldest
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -30,6 +31,9 @@ integration: $(VENV)/ready
 
 distros: $(DISTROS)/ready
 	$(DISTROS)/bin/pytest tests/integration/test_other_distros.py tests/integration/test_agent.py
+
+frameworks: $(FRAMEWORKS)/ready
+	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py tests/integration/test_runtimes.py
 
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
@@ -61,6 +65,12 @@ $(DISTROS)/ready: $(SOURCES)
 	$(PYTHON) -m venv $(DISTROS)
 	$(DISTROS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
 	$(DISTROS)/bin/pip install --quiet --editable ./configurator --editable . --group distros
+	touch $@
+
+$(FRAMEWORKS)/ready: $(SOURCES)
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(FRAMEWORKS)/bin/pip install --quiet --editable ./configurator --editable . --group frameworks
 	touch $@
 
 $(OLDEST)/ready: $(SOURCES) tests/oldest.txt

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,13 @@ from otel_profiling_distro.receiver import Receiver
 
 APPS = Path(__file__).parent / "apps"
 SERVICE = "application-under-test"
+
+ACCURACY_SECONDS = float(os.environ.get("ACCURACY_SECONDS", "4.5"))
+"""CPU seconds that each application works whose samples are counted for accuracy."""
+ACCURACY_SAMPLE_RATE = os.environ.get("ACCURACY_SAMPLE_RATE", "500")
+"""Samples a second of those applications. Which of them are right does not depend on it: what can go wrong happens between the
+readings of a stack and of its labels, and that takes as long at any rate (97.6, 97.6, 98.0 and 98.0 % measured at 100, 250, 500
+and 1,000 a second). With 20 seconds and a rate of 100 the tests do what production does, and take four times as long."""
 
 
 @dataclasses.dataclass
@@ -92,21 +100,34 @@ def assert_labelled(samples, expected, share=0.9):
     return assert_accurate([(samples, expected)], share)
 
 
-def assert_accurate(groups, share):
+def assert_accurate(groups, share, least=0.0):
     """At least `share` of all samples carry the labels expected of their group; returns how many samples there are.
 
     Args:
-        groups: Pairs of samples and the labels expected of them; none may be empty.
+        groups: Pairs of samples and the labels expected of them, or a list of labels of which any will do; none may be empty.
         share: Over all groups together: one sample that was taken while a span ended must not decide.
+        least: Of each group, where a group that is wrong as a whole could hide among many.
     """
     total = right = 0
+    shares: list[tuple[float, int, str]] = []
     for samples, expected in groups:
-        assert samples, f"no sample arrived where {expected} is expected"
+        alternatives = expected if isinstance(expected, list) else [expected]
+        assert samples, f"no sample arrived where {alternatives[0]} is expected"
+        in_group = right_in_group = 0
+        wrong: Counter[str | None] = Counter()
         for sample in samples:
             keys = [key for key, _ in sample.labels]
             assert len(keys) == len(set(keys)), sample.labels
-            total += sample.count
-            if all(sample.label(key) == value for key, value in expected.items()):
-                right += sample.count
-    assert right / total >= share, f"{right} of {total} samples are right, {[expected for _, expected in groups]}"
+            in_group += sample.count
+            if any(all(sample.label(key) == value for key, value in labels.items()) for labels in alternatives):
+                right_in_group += sample.count
+            else:
+                wrong[sample.label("span_name")] += sample.count
+        shares.append((right_in_group / in_group, in_group, f"{alternatives[0].get('span_name')}, others {dict(wrong)}"))
+        total += in_group
+        right += right_in_group
+    listed = "\n".join(f"{right:7.1%} of {count:5} of {name}" for right, count, name in shares)
+    print(f"{right / total:.2%} of {total} samples are right\n{listed}")  # shown by pytest if the test fails, or asked with -rP
+    assert right / total >= share, f"{right} of {total} samples are right\n{listed}"
+    assert min(shares)[0] >= least, f"a group has less than {least:.0%} right\n{listed}"
     return total

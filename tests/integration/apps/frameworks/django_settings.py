@@ -1,0 +1,6 @@
+"""Settings of the Django service."""
+
+SECRET_KEY = "made up"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "django_app"
+MIDDLEWARE = []
