@@ -1,8 +1,9 @@
 """What switches the current context of a thread without an attach or a detach: one module a runtime.
 
-Each has an `install` that returns its undo. `RUNTIMES` names the library that must be imported before it is worth having:
-until then it costs nothing, not even its own import. CPython 3.14 tells of every switch itself, whatever the library, and
-leaves only the ends of event loops and greenlets to be followed; see `context_watcher`.
+Each has an `install` that takes the library's module (it may not be found under its name yet: its import is just ending) and
+whether the interpreter tells of switches, and returns its undo. `RUNTIMES` names the library that must be imported before it
+is worth having: until then it costs nothing, not even its own import. CPython 3.14 tells of every switch itself, whatever the
+library, and leaves only the ends of event loops and greenlets to be followed; see `context_watcher`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import wrapt
 
@@ -47,10 +49,9 @@ def install() -> Callable[[], None]:
 
     def when_imported(library: str) -> None:
         @guarded(f"follow the switches of {library}")
-        def hook(_library: object) -> None:
+        def hook(module: ModuleType) -> None:
             if state["active"]:
-                runtime = importlib.import_module(f".{RUNTIMES[library]}", __name__)
-                undos.append(runtime.install(watched) if library in LOOPS else runtime.install())
+                undos.append(importlib.import_module(f".{RUNTIMES[library]}", __name__).install(module, watched))
 
         wrapt.register_post_import_hook(hook, library)
 

@@ -10,15 +10,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import anyio._backends._asyncio as backend
-
 from .attributes import replacing
 from .entered import following
 
 
-def install() -> Callable[[], None]:
+def install(backend: Any, _watched: bool) -> Callable[[], None]:
     """Follow the switches; return what puts the original back."""
-    owner: Any = getattr(backend, "AsyncIOBackend", backend)  # anyio 3 has functions where 4 has a class
+    owner = getattr(backend, "AsyncIOBackend", backend)  # anyio 3 has functions where 4 has a class
     run_sync = owner.run_sync_in_worker_thread
 
     @functools.wraps(run_sync)

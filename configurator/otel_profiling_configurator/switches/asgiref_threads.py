@@ -11,24 +11,22 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import asgiref.sync
-
 from ..thread_labels import refresh
 from .attributes import replacing
 from .entered import followed_run
 
 
-def install() -> Callable[[], None]:
+def install(sync: Any, _watched: bool) -> Callable[[], None]:
     """Follow the switches; return what puts the originals back."""
-    thread_handler: Callable[..., Any] = asgiref.sync.SyncToAsync.thread_handler
-    restore: Callable[..., None] | None = getattr(asgiref.sync, "_restore_context", None)
+    thread_handler = sync.SyncToAsync.thread_handler
+    restore: Callable[..., None] | None = getattr(sync, "_restore_context", None)
 
     @functools.wraps(thread_handler)
     def handler(self: Any, *args: Any, **kwargs: Any) -> Any:
         return thread_handler(self, *map(followed_run, args), **kwargs)
 
     with replacing() as replace:
-        replace(asgiref.sync.SyncToAsync, "thread_handler", handler)
+        replace(sync.SyncToAsync, "thread_handler", handler)
         if restore is not None:
 
             @functools.wraps(restore)
@@ -36,5 +34,5 @@ def install() -> Callable[[], None]:
                 restore(*args, **kwargs)
                 refresh()
 
-            replace(asgiref.sync, "_restore_context", restore_and_follow)
+            replace(sync, "_restore_context", restore_and_follow)
     return replace.undo

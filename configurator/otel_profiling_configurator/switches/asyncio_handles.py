@@ -22,12 +22,8 @@ from .attributes import replacing
 from .loops import followed_create_task, followed_loop
 
 
-def install(watched: bool = False) -> Callable[[], None]:
-    """Follow the switches; return what puts the original methods back (asyncio of Python 3.10 to 3.14).
-
-    Args:
-        watched: Whether the interpreter tells of the switches.
-    """
+def install(_library: object, watched: bool) -> Callable[[], None]:
+    """Follow the switches; return what puts the original methods back (asyncio of Python 3.10 to 3.14)."""
     with replacing() as replace:
         replace(BaseEventLoop, "run_forever", followed_loop(BaseEventLoop.run_forever))
         if sys.version_info >= (3, 12):

@@ -13,8 +13,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import greenlet
-
 from ..os_threads import Local
 from ..thread_labels import on_each_thread, refresh
 from .attributes import replacing
@@ -29,7 +27,7 @@ class _OfThread(Local):  # type: ignore[misc] # a class found at run time
         self.tracer: Tracer | None = None
 
 
-def install() -> Callable[[], None]:
+def install(greenlet: Any, _watched: bool) -> Callable[[], None]:
     """Follow the switches of all threads; return what ends that on the calling thread, and makes it futile on others."""
     settrace, gettrace = greenlet.settrace, greenlet.gettrace
     of_thread = _OfThread()

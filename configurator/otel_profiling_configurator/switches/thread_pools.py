@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .attributes import replacing
 from .entered import followed_run
 
 
-def install() -> Callable[[], None]:
+def install(futures: Any, _watched: bool) -> Callable[[], None]:
     """Follow the switches; return what puts the original method back."""
-    submit: Callable[..., Any] = ThreadPoolExecutor.submit
+    executor = futures.ThreadPoolExecutor
+    submit = executor.submit
 
     @functools.wraps(submit)
     def submit_and_follow(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         return submit(self, followed_run(fn), *args, **kwargs)
 
     with replacing() as replace:
-        replace(ThreadPoolExecutor, "submit", submit_and_follow)
+        replace(executor, "submit", submit_and_follow)
     return replace.undo

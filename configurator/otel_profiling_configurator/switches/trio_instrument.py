@@ -14,9 +14,6 @@ from contextvars import ContextVar
 from typing import Any
 
 import opentelemetry.context as context_api
-import trio
-import trio.lowlevel
-import trio.to_thread
 from opentelemetry.context import Context
 
 from ..thread_labels import carry, refresh
@@ -24,14 +21,14 @@ from .attributes import replacing
 from .entered import following
 
 
-class _Instrument(trio.abc.Instrument):  # type: ignore[misc] # trio is no dependency, so its types are not looked at
+class _Following:
     """Has the labels follow the task that trio is about to run."""
 
     def __init__(self, variable: ContextVar[Context] | None) -> None:
         self._variable = variable
         self._nothing = Context()
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+    def before_task_step(self, task: Any) -> None:
         """Carry the labels of the task's context."""
         if self._variable is None:
             task.context.run(refresh)
@@ -43,15 +40,16 @@ class _Instrument(trio.abc.Instrument):  # type: ignore[misc] # trio is no depen
         refresh()
 
 
-def install() -> Callable[[], None]:
+def install(trio: Any, _watched: bool) -> Callable[[], None]:
     """Follow the switches; return what puts the original functions back."""
-    runs: Any = trio._core._run
+    instrument = type("Instrument", (_Following, trio.abc.Instrument), {})
+    runs = trio._core._run
     variable = getattr(context_api._RUNTIME_CONTEXT, "_current_context", None)
     setup_runner, run_sync = runs.setup_runner, trio.to_thread.run_sync
 
     @functools.wraps(setup_runner)
     def setup(clock: Any, instruments: Any, *args: Any, **kwargs: Any) -> Any:
-        ours = _Instrument(variable if isinstance(variable, ContextVar) else None)
+        ours = instrument(variable if isinstance(variable, ContextVar) else None)
         return setup_runner(clock, [*instruments, ours], *args, **kwargs)
 
     @functools.wraps(run_sync)

@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import uvloop
-
 from ..thread_labels import refresh
 from .attributes import replacing
 from .loops import followed_create_task, followed_loop
@@ -35,13 +33,9 @@ class _Following:
         return repr(self.__wrapped__)
 
 
-def install(watched: bool = False) -> Callable[[], None]:
-    """Follow the switches; return what puts the original methods back.
-
-    Args:
-        watched: Whether the interpreter tells of the switches.
-    """
-    loop: Any = uvloop.Loop
+def install(uvloop: Any, watched: bool) -> Callable[[], None]:
+    """Follow the switches; return what puts the original methods back."""
+    loop = uvloop.Loop
     with replacing() as replace:
         replace(loop, "run_forever", followed_loop(loop.run_forever))
         if sys.version_info >= (3, 12):
