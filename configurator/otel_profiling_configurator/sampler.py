@@ -6,7 +6,8 @@ next one's name. With steps of 10 ms that is one sample in fifty, with steps of 
 
 The sampler tells nobody when it works, and its intervals are random (exponentially distributed), so it can't be foreseen
 either. But the kernel counts the CPU time of each thread: if the sampler's has grown since the last look, a sample was or is
-being taken, and it is over once the recorder's has grown too and both stand still. A look costs 0.4 us.
+being taken, and it is over once both are asleep again: the one wakes the other before it sleeps. A look costs 0.4 us where
+nothing has happened, and 10 to 40 us once a sample.
 
 A change of labels that comes in the middle of that is put off if the thread has been switching often: its next switch makes
 up for it, long before the next sample. Otherwise it waits, 0.1 ms or so.
@@ -21,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import clock_gettime, monotonic
 
-from .os_threads import get_native_id, thread_ids
+from .os_threads import State, get_native_id, thread_ids
 
 LOOK_SECONDS = 40e-6
 """Between two looks of a thread: with 0.4 us a look, at most 1 % of its time goes into them."""
@@ -83,11 +84,14 @@ _older_threads: frozenset[int] | None = None
 _candidates: dict[int, tuple[float, int]] = {}
 """Threads that may be the agent's: CPU time at the last look, and at how many looks it had advanced."""
 
-_clocks: tuple[int, int] | None = None
-"""CPU clocks of the sampler and the recorder, once they are told apart from the agent's other threads."""
+_clock: int | None = None
+"""CPU clock of the sampler, once it and the recorder are told apart from the agent's other threads."""
 
-_seen: tuple[float, float] = (0.0, 0.0)
-"""Their times when no sample was being taken."""
+_states: list[State] = []
+"""The states of both, the sampler's first: of a sampler asleep the recorder is awake already."""
+
+_seen = 0.0
+"""The sampler's time when no sample was being taken."""
 
 
 def follow(older_threads: Iterable[int] | None) -> None:
@@ -96,10 +100,16 @@ def follow(older_threads: Iterable[int] | None) -> None:
     Args:
         older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
     """
-    global _older_threads, _clocks  # noqa: PLW0603 - the agent is the process's
+    global _older_threads, _clock  # noqa: PLW0603 - the agent is the process's
     _older_threads = None if older_threads is None else frozenset(older_threads)
-    _clocks = None
+    _clock = None
     _candidates.clear()
+    _close_states()
+
+
+def _close_states() -> None:
+    while _states:
+        _states.pop().close()
 
 
 def may_change(account: Account, now: float, put_off: bool) -> bool:
@@ -111,7 +121,7 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         put_off: Whether False will do: the caller will ask again with its next switch.
     """
     try:
-        if _clocks is None:
+        if _clock is None:
             account.next_look = now + _FIRST_LOOK_SECONDS
             if _older_threads is not None:
                 _tell_apart(_older_threads)
@@ -119,41 +129,34 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         since = now + LOOK_SECONDS - account.next_look
         account.pace = pace = max(since, account.pace * 0.95)
         account.next_look = now + LOOK_SECONDS
-        sampler, recorder = _clocks
-        if clock_gettime(sampler) == _seen[0]:
+        if clock_gettime(_clock) == _seen:
             return True
-        return _wait(sampler, recorder, account, now, put_off and pace < OFTEN)
+        return _wait(_clock, account, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         follow(None)
         return True
 
 
-def _wait(sampler: int, recorder: int, account: Account, now: float, put_off: bool) -> bool:
+def _wait(clock: int, account: Account, now: float, put_off: bool) -> bool:
     """Wait until the sample that is being taken is recorded, or at least, with `put_off`, until the stack has been read."""
     global _seen  # noqa: PLW0603 - the agent is the process's
+    sampler, recorder = _states
     end = now + account.may_wait(now)
-    before, recorded = clock_gettime(sampler), clock_gettime(recorder)
-    due = recorded == _seen[1]  # the sampler wakes the recorder, and the recorder has not run since
     while True:
-        sampled, now_recorded = clock_gettime(sampler), clock_gettime(recorder)
-        reading, recording = sampled != before, now_recorded != recorded
-        if not (reading or recording or due):
+        used = clock_gettime(clock)
+        reading = not sampler.is_asleep()
+        over = not reading and recorder.is_asleep()
+        if over or (put_off and (not reading or used - _seen > STACK_READ)) or monotonic() >= end:
             break
-        if put_off and (not reading or sampled - _seen[0] > STACK_READ):
-            account.has_waited(monotonic() - now)
-            return False
-        if monotonic() >= end:
-            break
-        due = reading or (due and not recording)
-        before, recorded = sampled, now_recorded
-    _seen = sampled, now_recorded
     account.has_waited(monotonic() - now)
-    return True
+    if over:
+        _seen = used
+    return over or not put_off
 
 
 def _tell_apart(older_threads: frozenset[int]) -> None:
     """Find the two threads of the agent that work with every sample; the sampler is the one that works longer."""
-    global _clocks, _seen
+    global _clock, _seen
     # Each time anew: the agent's threads start one another, some time after it has said that it runs.
     for clock in map(_cpu_clock, thread_ids() - older_threads - {get_native_id()}):
         last, times = _candidates.get(clock, (0.0, 0))
@@ -163,6 +166,12 @@ def _tell_apart(older_threads: frozenset[int]) -> None:
     seen_at_work = [_candidates[clock][1] for clock in by_times]
     pair, others = by_times[:2], seen_at_work[2:]
     if len(by_times) > 1 and seen_at_work[1] >= _FIRST_LOOKS and max(others, default=0) <= seen_at_work[1] / 2:
-        sampler, recorder = sorted(pair, key=lambda clock: _candidates[clock][0], reverse=True)
-        _clocks, _seen = (sampler, recorder), (0.0, 0.0)
+        pair.sort(key=lambda clock: _candidates[clock][0], reverse=True)
+        try:
+            for clock in pair:
+                _states.append(State(~(clock >> 3)))
+        except OSError:  # one of them is at work right now
+            _close_states()
+            return
+        _clock, _seen = pair[0], 0.0
         _candidates.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from otel_profiling_configurator import sampler
@@ -20,11 +21,14 @@ class Kernel:
         self.cpu = {SAMPLER: 1.0, RECORDER: 0.5, UPLOADER: 0.0}
         self.at: list[tuple[float, int, float]] = []
         """Work that is going to be done: when, by whom, until when."""
+        self.runnable: list[tuple[float, int, float]] = []
+        """Times at which a thread wants to work."""
         self.threads = {1, get_native_id(), *self.cpu}
 
     def sample(self, start: float, reading: float = 150 * MICROSECOND, gap: float = 50 * MICROSECOND) -> None:
         """Have a sample taken: the sampler reads, and the recorder runs some time later."""
         self.at.append((start, SAMPLER, start + reading))
+        self.runnable.append((start + reading, RECORDER, start + reading + gap))
         self.at.append((start + reading + gap, RECORDER, start + reading + gap + 25 * MICROSECOND))
 
     def used(self, thread: int) -> float:
@@ -37,6 +41,10 @@ class Kernel:
             raise OSError(22, "no such thread")
         return round(self.cpu[thread] + self.used(thread), 9)
 
+    def is_asleep(self, thread: int) -> bool:
+        self.now += 3 * MICROSECOND
+        return not any(start <= self.now < end for start, of, end in self.at + self.runnable if of == thread)
+
     def monotonic(self) -> float:
         self.now += MICROSECOND / 10
         return self.now
@@ -47,6 +55,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     kernel = Kernel()
     monkeypatch.setattr(sampler, "clock_gettime", kernel.clock_gettime)
     monkeypatch.setattr(sampler, "monotonic", kernel.monotonic)
+    monkeypatch.setattr(sampler, "State", lambda thread: SimpleNamespace(is_asleep=lambda: kernel.is_asleep(thread), close=str))
     monkeypatch.setattr(sampler, "thread_ids", lambda: set(kernel.threads))
     yield kernel
     sampler.follow(None)
@@ -95,7 +104,7 @@ def test_no_agent(kernel: Kernel, account: sampler.Account) -> None:
 @pytest.mark.usefixtures("found")
 def test_threads_that_work_with_every_sample() -> None:
     """Are told from the agent's others and from the application's; the sampler is the one that works more."""
-    assert sampler._clocks == (~SAMPLER << 3 | 6, ~RECORDER << 3 | 6)
+    assert sampler._clock == ~SAMPLER << 3 | 6
 
 
 def test_nothing_is_told_apart_beside_another_busy_thread(kernel: Kernel, account: sampler.Account) -> None:
@@ -107,7 +116,7 @@ def test_nothing_is_told_apart_beside_another_busy_thread(kernel: Kernel, accoun
         kernel.at.append((kernel.now, UPLOADER, kernel.now + 0.001))
         kernel.now += 0.005
         assert look(kernel, account)
-    assert sampler._clocks is None
+    assert sampler._clock is None
 
 
 @pytest.mark.usefixtures("found")
@@ -127,6 +136,17 @@ def test_change_during_a_sample(kernel: Kernel, account: sampler.Account, into: 
     kernel.now = start + into * MICROSECOND
     assert look(kernel, account)
     assert kernel.now >= start + 224 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_recorder_without_a_cpu(kernel: Kernel, account: sampler.Account) -> None:
+    """Is waited for, although there was another sample since the last look that it has recorded."""
+    kernel.sample(kernel.now + 0.001)
+    start = kernel.now + 0.003
+    kernel.sample(start, gap=500 * MICROSECOND)
+    kernel.now = start + 300 * MICROSECOND
+    assert look(kernel, account)
+    assert kernel.now >= start + 674 * MICROSECOND
 
 
 @pytest.mark.usefixtures("found")

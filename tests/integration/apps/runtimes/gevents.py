@@ -23,6 +23,7 @@ import threading
 
 import gevent
 import gevent.pool
+from opentelemetry import context
 from turns import handler, outside, steps, tell
 
 
@@ -37,9 +38,17 @@ def handle(kind):
         work(busy, kind)
 
 
+def work_in(parent, *arguments, **part):
+    """gevent's greenlets begin with an empty context: who wants another one attaches it."""
+    token = context.attach(parent)
+    work(*arguments, **part)
+    context.detach(token)
+
+
 def inherited(kind):
     with handler(kind) as busy:
-        gevent.joinall([gevent.spawn(work, busy, f"{kind}_{half}", part=0.5) for half in range(2)])
+        parent = context.get_current()
+        gevent.joinall([gevent.spawn(work_in, parent, busy, f"{kind}_{half}", part=0.5) for half in range(2)])
 
 
 pool = gevent.pool.Pool(3)
