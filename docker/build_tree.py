@@ -48,6 +48,7 @@ MAX_BYTES = 120_000_000
 AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
 
 OMITTED = {
+    "googleapis-common-protos": "only errors of gRPC are made of them",
     "opentelemetry-exporter-otlp": "would bring gRPC; its HTTP half is there",
     "rich": "only for the command line, which is left out",
 }

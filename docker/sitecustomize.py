@@ -31,11 +31,18 @@ def _why_not():
     return None
 
 
+def _is_ours(path):
+    absolute = os.path.abspath(path or ".")
+    return absolute == _TREE or absolute.startswith(_TREE + os.sep)
+
+
 def _leave(reason):
     """Say why telemetry is off, and take the tree out of this process; children look for themselves."""
-    # Before anything else: what is said must not be what fails.
-    sys.path[:] = [entry for entry in sys.path if not os.path.abspath(entry or ".").startswith(_TREE)]
-    sys.path_importer_cache.clear()
+    sys.path[:] = [entry for entry in sys.path if not _is_ours(entry)]
+    for name, module in list(sys.modules.items()):
+        files = [getattr(module, "__file__", None)] + list(getattr(module, "__path__", ()))
+        if name != __name__ and any(_is_ours(file) for file in files if file):
+            del sys.modules[name]
     if sys.stderr is not None:
         sys.stderr.write("otel-profiling: no traces and no profiles, the application runs without: %s\n" % reason)
 
@@ -45,8 +52,7 @@ def _run_sitecustomize_of_application():
     from importlib.machinery import PathFinder  # noqa: PLC0415 - Python 2 has none
     from importlib.util import module_from_spec  # noqa: PLC0415 - as above
 
-    rest = [entry for entry in sys.path if not os.path.abspath(entry or ".").startswith(_TREE)]
-    spec = PathFinder.find_spec("sitecustomize", rest)
+    spec = PathFinder.find_spec("sitecustomize", [entry for entry in sys.path if not _is_ours(entry)])
     # Another OpenTelemetry's would start telemetry a second time.
     if spec is not None and spec.origin and os.path.basename(os.path.dirname(spec.origin)) != "auto_instrumentation":
         spec.loader.exec_module(module_from_spec(spec))

@@ -19,6 +19,9 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import NamedTuple
 
+OTEL_PYTHON_DISTRO = "OTEL_PYTHON_DISTRO"
+OTEL_PYTHON_CONFIGURATOR = "OTEL_PYTHON_CONFIGURATOR"
+
 Version = tuple[int, ...]
 
 
@@ -84,7 +87,15 @@ def start(tree: str) -> None:
         initialize,
     )
 
-    initialize()
+    # Upstream takes what it finds first, which depends on the order in which a file system lists a folder. Only for now:
+    # an application's children may have distros of their own.
+    chosen = {name: "profiling" for name in (OTEL_PYTHON_DISTRO, OTEL_PYTHON_CONFIGURATOR) if name not in os.environ}
+    os.environ.update(chosen)
+    try:
+        initialize()
+    finally:
+        for name in chosen:
+            os.environ.pop(name, None)
 
 
 def own_libraries(path: list[str]) -> dict[str, str]:
