@@ -7,11 +7,14 @@ OLDEST := .venv-oldest-$(TAG)
 DEMO := .venv-demo-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml
 
-.PHONY: help test lint unit integration distros oldest demo bench proto clean
+IMAGE := build/image
+
+.PHONY: help test lint unit integration distros oldest image image-test demo bench proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make test     lint, types, unit and integration tests, other distros, oldest dependencies'
+	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
 	@echo 'make bench    what it costs, beside the plain SDK and beside pyroscope-otel'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
@@ -34,6 +37,20 @@ distros: $(DISTROS)/ready
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
+
+# What `docker/Dockerfile` puts into the image; no Docker is needed.
+image: $(IMAGE)/ready
+
+$(IMAGE)/ready: $(SOURCES) $(wildcard docker/*.py) docker/requirements.txt \
+		$(wildcard otel_profiling_distro/*.py configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py) \
+		| $(VENV)/ready
+	rm -f $@
+	for arch in amd64 arm64; do $(VENV)/bin/python docker/build_tree.py --output $(IMAGE)/$$arch --arch $$arch || exit 1; done
+	touch $@
+
+image-test: $(VENV)/ready $(IMAGE)/ready
+	$(VENV)/bin/pip install --quiet --group image
+	$(VENV)/bin/pytest tests/image
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/otel-profiling demo

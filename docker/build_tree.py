@@ -109,22 +109,34 @@ def build(tree: Path, libc: str, arch: str, own: list[Path]) -> None:
     if tree.exists():
         shutil.rmtree(tree)
     with tempfile.TemporaryDirectory() as scratch:
+        wheels = Path(scratch)
+        wanted = requirements()
         for version in PYTHONS:
-            _download(Path(scratch) / version, version, libc, arch)
-        wheels = {wheel.name: wheel for wheel in sorted(Path(scratch).glob("*/*.whl"))}
-        _merge([*wheels.values(), *own], tree)
+            _download(wheels, wanted, version, libc, arch)
+            # What is pure Python for the oldest is for all.
+            pure = {_normalised(wheel.name.split("-")[0]) for wheel in wheels.glob("*-none-any.whl")}
+            wanted = {name: pinned for name, pinned in wanted.items() if name not in pure}
+        _merge([*sorted(wheels.glob("*.whl")), *own], tree)
     # Ours in its place: it looks at the interpreter before anything is imported, and then does what upstream's does.
     shutil.copyfile(HERE / "sitecustomize.py", tree / AUTO_INSTRUMENTATION / "sitecustomize.py")
     for path in (tree, *tree.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)  # containers run as any user
 
 
-def _download(folder: Path, version: str, libc: str, arch: str) -> None:
+def requirements() -> dict[str, str]:
+    """Return the pinned distributions, and their versions."""
+    lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    pinned = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {_normalised(name): version for name, version in pinned}
+
+
+def _download(folder: Path, wanted: dict[str, str], version: str, libc: str, arch: str) -> None:
     platforms = [f"--platform={platform}_{MACHINES[arch]}" for platform in PLATFORMS[libc]]
     _pip(
         *("download", "--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={version}"),
         *platforms,
-        *("--dest", str(folder), "--requirement", str(REQUIREMENTS)),
+        *("--dest", str(folder)),
+        *(f"{name}=={pinned}" for name, pinned in wanted.items()),
     )
 
 
@@ -186,7 +198,7 @@ def verify(tree: Path, libc: str, arch: str) -> None:
 
 def _distribution_problems(tree: Path) -> Iterator[str]:
     """Say which distributions are missing, doubled, not asked for, or depend on something that is not there."""
-    wanted = dict(line.split("==") for line in REQUIREMENTS.read_text().split("\n") if line and not line.startswith("#"))
+    wanted = requirements()
     found = defaultdict(list)
     needs = {}
     for file in sorted(tree.glob("*.dist-info/METADATA")):

@@ -10,6 +10,7 @@ Called by the image's ``sitecustomize.py``, which has found out that this Python
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import re
@@ -77,12 +78,15 @@ def start(tree: str) -> None:
         tree: Folder of the injected files.
 
     Raises:
-        Refused: an application with these libraries would not work beside telemetry.
+        Refused: telemetry could not send anything, or an application with these libraries would not work beside it.
+        ImportError: the files are not complete.
     """
     path = [entry for entry in sys.path if not is_inside(entry, tree)]
+    check_protocol(path)
     sys.meta_path.insert(0, ApplicationFirst(tree, own_libraries(path)))
-    # There is no gRPC in the image; upstream's distro would choose it.
-    os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    hide_unloadable("psutil")
+    # What fails here, upstream would answer with a traceback, and without telemetry.
+    importlib.import_module("otel_profiling_distro.distro")
     from opentelemetry.instrumentation.auto_instrumentation import (  # noqa: PLC0415 - looked for as said above
         initialize,
     )
@@ -96,6 +100,37 @@ def start(tree: str) -> None:
     finally:
         for name in chosen:
             os.environ.pop(name, None)
+
+
+def check_protocol(path: list[str]) -> None:
+    """Have OTLP sent over HTTP, since there is no gRPC in the image, unless the application has it.
+
+    Raises:
+        Refused: gRPC is asked for. Upstream would find no exporter and start nothing.
+    """
+    if installed_version("opentelemetry-exporter-otlp-proto-grpc", path) is not None:
+        return
+    for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
+        variable = f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL"
+        if os.environ.get(variable) == "grpc":
+            raise Refused(
+                f"{variable}=grpc, and what was injected has no gRPC; set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf "
+                "and the endpoint's port for HTTP, usually 4318"
+            )
+    # Upstream's distro would choose gRPC.
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+
+
+def hide_unloadable(module: str) -> None:
+    """Have a module whose native part can't be loaded count as missing.
+
+    That is so where the image's tree for another C library was injected. Upstream skips instrumentations whose libraries are
+    missing, and writes a traceback for those that can't be loaded.
+    """
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        sys.modules[module] = None  # type: ignore[assignment] # the documented way to have an import fail
 
 
 def own_libraries(path: list[str]) -> dict[str, str]:

@@ -26,6 +26,8 @@ IMAGES = REPOSITORY / "build" / "image"
 AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+LOGGING_BUG = dict.fromkeys(("3.12.0", "3.12.1", "3.12.2"), {"OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION": "false"})
+"""These can't start a thread at exit, which upstream's log handler does (opentelemetry-python issue 4752): a traceback."""
 FRAMEWORKS = ("flask", "fastapi", "uvicorn")
 
 
@@ -43,9 +45,9 @@ def system_pythons():
     return [path for folder in ("/usr/bin", "/usr/local/bin") for path in sorted(Path(folder).glob("python3*"))]
 
 
-def version_of(python):
+def version_of(python, form="%d.%d"):
     """Return an interpreter's version as ``3.11``; empty for what is none."""
-    show = "import sys; sys.stdout.write('%d.%d' % sys.version_info[:2])"
+    show = f"import sys; sys.stdout.write('{form}' % sys.version_info[:{form.count('d')}])"
     return subprocess.run([str(python), "-c", show], capture_output=True, text=True, check=False).stdout
 
 
@@ -121,6 +123,7 @@ def inject(receiver, tree):
             # What the operator sets unless the user has.
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_TRACES_EXPORTER": "otlp",
+            **LOGGING_BUG.get(version_of(python, "%d.%d.%d"), {}),
             "PYTHONPATH": operators_pythonpath(tree, own),
             **variables,
         }

@@ -186,7 +186,7 @@ def test_sitecustomize_of_the_application(application, inject, tmp_path):
 
 
 def test_grpc_asked_for(application, inject):
-    """There is no gRPC in the image: profiles arrive, and one line says what to set for traces."""
+    """There is no gRPC in the image, so nothing could be sent: one line says what to set."""
     app = inject(application("3.11", *FRAMEWORKS), APPS / "flask_service.py", OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
     app.assert_unaffected()
     assert_one_line(app, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
