@@ -63,7 +63,7 @@ _LEFT_OUT_MODULES = tuple(f"otel_profiling_distro/{name}/" for name in ("command
 
 _NATIVE = re.compile(r"(?P<module>.+?)\.(?P<tag>abi3|cpython-(?P<version>\d+)-[^.]+)\.so")
 _MUST_BE_NATIVE = ("pyroscope/_native", "wrapt/_wrappers")
-"""The rest has a Python form to fall back to; of these the first has none, and the second's would cost each instrumented call."""
+"""The rest has a Python form to fall back to; the first of these has none, the second's would cost each instrumented call."""
 _ELF_MACHINES = {"amd64": 62, "arm64": 183}
 _C_LIBRARIES = {"glibc": rb"libc\.so\.6\0", "musl": rb"libc\.(musl-\w+\.)?so(\.1)?\0"}
 
@@ -214,8 +214,8 @@ def _distribution_problems(tree: Path) -> Iterator[str]:
             yield f"{name} was not asked for"
         elif len(found[name]) > 1 or (name in wanted and found[name] != [wanted[name]]):
             yield f"{name} is there as {', '.join(found[name])}; wanted {wanted.get(name, 'once')}"
-    for name, requirements in sorted(needs.items()):
-        for requirement in requirements:
+    for name, dependencies in sorted(needs.items()):
+        for requirement in dependencies:
             needed = _normalised(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])
             if not re.search(r";.*\bextra\b", requirement) and needed not in found and needed not in OMITTED:
                 yield f"{name} needs {requirement}"
@@ -234,7 +234,7 @@ def _native_problems(tree: Path, libc: str, arch: str) -> Iterator[str]:
         content = file.read_bytes()
         if int.from_bytes(content[18:20], "little") != _ELF_MACHINES[arch]:
             yield f"{path}: not for {arch}"
-        if libc == "glibc" and re.search(rb"libc\.musl", content) or not re.search(_C_LIBRARIES[libc], content):
+        if (libc == "glibc" and re.search(rb"libc\.musl", content)) or not re.search(_C_LIBRARIES[libc], content):
             yield f"{path}: not for {libc}"
     versions = sorted(version.replace(".", "") for version in PYTHONS)
     for module, there in tags.items():

@@ -36,13 +36,18 @@ def _is_ours(path):
     return absolute == _TREE or absolute.startswith(_TREE + os.sep)
 
 
+def _comes_from_here(module):
+    paths = [getattr(module, "__file__", None)] + list(getattr(module, "__path__", None) or ())
+    return any(_is_ours(path) for path in paths if path)
+
+
 def _leave(reason):
     """Say why telemetry is off, and take the tree out of this process; children look for themselves."""
+    # All are found before any is taken out: a namespace package asks its parent where it lies.
+    imported = [name for name, module in list(sys.modules.items()) if name != __name__ and _comes_from_here(module)]
+    for name in imported:
+        del sys.modules[name]
     sys.path[:] = [entry for entry in sys.path if not _is_ours(entry)]
-    for name, module in list(sys.modules.items()):
-        files = [getattr(module, "__file__", None)] + list(getattr(module, "__path__", ()))
-        if name != __name__ and any(_is_ours(file) for file in files if file):
-            del sys.modules[name]
     if sys.stderr is not None:
         sys.stderr.write("otel-profiling: no traces and no profiles, the application runs without: %s\n" % reason)
 
@@ -75,7 +80,7 @@ def _start():
 
 
 try:
-    if sys.version_info[0] > 2:  # noqa: PLR2004, UP036 - a container may have any Python
+    if sys.version_info[0] > 2:
         _run_sitecustomize_of_application()
 finally:
     _start()

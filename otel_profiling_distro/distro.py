@@ -50,4 +50,6 @@ def _is_news(record: logging.LogRecord) -> bool:
         return True
     if record.msg == "Configuration of %s not loaded because %s is set by %s":
         return record.args[:2] != ("configurator", "profiling")
-    return record.msg != "Configuration of %s not loaded, %s already loaded" or set(record.args) != {"profiling", "configurator"}
+    if record.msg == "Configuration of %s not loaded, %s already loaded":
+        return set(record.args) != {"profiling", "configurator"}
+    return True

@@ -26,7 +26,7 @@ IMAGES = REPOSITORY / "build" / "image"
 AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
-LOGGING_BUG = dict.fromkeys(("3.12.0", "3.12.1", "3.12.2"), {"OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION": "false"})
+LOGGING_BUG = ("3.12.0", "3.12.1", "3.12.2")
 """These can't start a thread at exit, which upstream's log handler does (opentelemetry-python issue 4752): a traceback."""
 FRAMEWORKS = ("flask", "fastapi", "uvicorn")
 
@@ -123,7 +123,7 @@ def inject(receiver, tree):
             # What the operator sets unless the user has.
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_TRACES_EXPORTER": "otlp",
-            **LOGGING_BUG.get(version_of(python, "%d.%d.%d"), {}),
+            **({"OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION": "false"} if version_of(python, "%d.%d.%d") in LOGGING_BUG else {}),
             "PYTHONPATH": operators_pythonpath(tree, own),
             **variables,
         }

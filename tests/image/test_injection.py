@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import subprocess
+from pathlib import Path
 
 import pytest
 
 from ..integration.conftest import assert_labelled
-from .conftest import APPS, AUTO_INSTRUMENTATION, FRAMEWORKS, IMAGES, ARCH, VERSIONS, find_python, system_pythons, version_of
+from .conftest import APPS, ARCH, FRAMEWORKS, IMAGES, VERSIONS, find_python, system_pythons, version_of
 
 FLASK_ROUTE = "GET /work/<item>"
 FASTAPI_ROUTE = "GET /work/{item}"
@@ -122,7 +122,7 @@ def test_started_by_the_applications_own_opentelemetry_instrument(application, i
     """The application's start-up file then comes first, and ours is not asked: still one agent, and the same result."""
     packages = ("flask", "opentelemetry-distro==0.45b0", "opentelemetry-exporter-otlp-proto-http==1.24.0", "setuptools<80")
     python = application("3.11", *packages)
-    launcher = (python, f"{os.path.dirname(python)}/opentelemetry-instrument")
+    launcher = (python, str(Path(python).with_name("opentelemetry-instrument")))
     app = inject(python, APPS / "flask_service.py", launcher=launcher)
     assert_profiled(app, "busy_flask", FLASK_ROUTE)
     assert len({push.headers["user-agent"] for push in app.receiver.pushes()}) == 1

@@ -12,7 +12,7 @@ def busy_bare(seconds):
 
 busy_bare(0.7)
 try:
-    import opentelemetry.trace  # noqa: F401
+    import opentelemetry.trace
 except ImportError:
     # Of the application's own packages: a tree that telemetry was not started from must not answer.
     opentelemetry = None
