@@ -9,12 +9,13 @@ SOURCES := pyproject.toml configurator/pyproject.toml
 
 IMAGE := build/image
 
-.PHONY: help test lint unit integration distros oldest image image-test demo bench proto clean
+.PHONY: help test lint unit integration distros oldest image image-test injection demo bench proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make test     lint, types, unit and integration tests, other distros, oldest dependencies'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
+	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs, beside the plain SDK and beside pyroscope-otel'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
@@ -51,6 +52,10 @@ $(IMAGE)/ready: $(SOURCES) $(wildcard docker/*.py) docker/requirements.txt \
 image-test: $(VENV)/ready $(IMAGE)/ready
 	$(VENV)/bin/pip install --quiet --group image
 	$(VENV)/bin/pytest tests/image
+
+# Only what depends on the Python, with trees that were built elsewhere.
+injection: $(VENV)/ready
+	$(VENV)/bin/pytest tests/image/test_injection.py -k "test_flask or test_fastapi or arbitrary_user"
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/otel-profiling demo

@@ -4,6 +4,7 @@ The trees are those that `make image` built. Applications run on every CPython t
 """
 
 import dataclasses
+import importlib.util
 import os
 import platform
 import shutil
@@ -54,6 +55,17 @@ def version_of(python, form="%d.%d"):
 def operators_pythonpath(tree, own=()):
     """PYTHONPATH as the operator sets it: the start-up folder, then the application's own, then the tree."""
     return os.pathsep.join(map(str, (tree / AUTO_INSTRUMENTATION, *own, tree)))
+
+
+def _load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build_tree = _load(REPOSITORY / "docker" / "build_tree.py")
+"""A script, not a part of a package."""
 
 
 @pytest.fixture(scope="session")
