@@ -183,6 +183,18 @@ def test_traces_to_profiles():
         assert tag["value"] == labels[tag["key"]]
 
 
+@pytest.mark.parametrize(
+    "page", [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_pages(page):
+    """Each file that a page links to exists, and each variable that it names."""
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), link
+    names = set(re.findall(r"OTEL_PROFILING_[A-Z_]*[A-Z]", text)) - {"OTEL_PROFILING_X"}
+    assert names <= OURS
+
+
 @pytest.mark.parametrize("path", DOCKERFILES, ids=name_of)
 def test_dockerfiles(path):
     """What they copy exists, and they do not run as root."""
