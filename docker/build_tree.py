@@ -154,6 +154,8 @@ def _merge(wheels: list[Path], tree: Path) -> None:
                 if member.is_dir() or path is None:
                     continue
                 content = archive.read(member)
+                if path.match("*.dist-info/METADATA"):
+                    content = content.split(b"\n\n", 1)[0] + b"\n"  # without the README, which nobody reads there
                 target = tree / path
                 if path not in origin:
                     target.parent.mkdir(parents=True, exist_ok=True)

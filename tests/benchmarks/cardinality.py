@@ -36,6 +36,8 @@ def measure(rate: int, names: int, scope: str) -> str:
     with Receiver() as receiver:
         environment = {
             **os.environ,
+            "OTEL_PYTHON_DISTRO": "profiling",
+            "OTEL_PYTHON_CONFIGURATOR": "profiling",
             "OTEL_TRACES_EXPORTER": "none",
             "OTEL_METRICS_EXPORTER": "none",
             "OTEL_LOGS_EXPORTER": "none",

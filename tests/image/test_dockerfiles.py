@@ -5,7 +5,6 @@ image is not built here, and neither is anything for another processor.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -117,8 +116,8 @@ def test_application_image(buildah, receiver, dockerfile):
         if name.startswith("OTEL_"):
             buildah("config", "--env", f"{name}={value}", container)
     buildah("config", "--env", "OTEL_PROFILING_UPLOAD_INTERVAL=1s", container)
-    entry_point = buildah("inspect", "--format", "{{json .OCIv1.Config.Entrypoint}}", container)
-    application = buildah.start(container, *json.loads(entry_point), user="65532:65532")
+    entry_point = buildah("inspect", "--format", "{{.OCIv1.Config.Entrypoint}}", container).strip("[]").split()
+    application = buildah.start(container, *entry_point, user="65532:65532")
     try:
         ask("http://127.0.0.1:8000/work/200000")
         deadline = time.monotonic() + 30
