@@ -156,9 +156,10 @@ def test_python_that_came_after_the_image(inject, tree, tmp_path):
     assert_one_line(app, "this is cpython 3.11", "3.10, 3.12, 3.13, 3.14")
 
 
-def test_tree_for_the_other_c_library(application, inject):
+def test_tree_for_the_other_c_library(application, inject, tmp_path):
     """Somebody forgot the annotation that names the platform: traces arrive, and one line says why profiles don't."""
-    app = inject(application("3.11", *FRAMEWORKS), APPS / "flask_service.py", tree=IMAGES / ARCH / "autoinstrumentation-musl")
+    other = shutil.copytree(IMAGES / ARCH / "autoinstrumentation-musl", tmp_path / "tree")
+    app = inject(application("3.11", *FRAMEWORKS), APPS / "flask_service.py", tree=other)
     app.assert_unaffected()
     assert [span.name for span in app.spans if span.kind == 2] == [FLASK_ROUTE]
     assert app.errors.count("\n") == 1
