@@ -8,11 +8,15 @@ FRAMEWORKS := .venv-frameworks-$(TAG)
 DEMO := .venv-demo-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml
 
-.PHONY: help test lint unit integration distros frameworks oldest demo bench proto clean
+IMAGE := build/image
+
+.PHONY: help test lint unit integration distros frameworks oldest image image-test injection demo bench proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, oldest dependencies'
+	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
+	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs, beside the plain SDK and beside pyroscope-otel'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
@@ -38,6 +42,24 @@ frameworks: $(FRAMEWORKS)/ready
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
+
+# What `docker/Dockerfile` puts into the image; no Docker is needed.
+image: $(IMAGE)/ready
+
+$(IMAGE)/ready: $(SOURCES) $(wildcard docker/*.py) docker/requirements.txt \
+		$(wildcard otel_profiling_distro/*.py configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py) \
+		| $(VENV)/ready
+	rm -f $@
+	for arch in amd64 arm64; do $(VENV)/bin/python docker/build_tree.py --output $(IMAGE)/$$arch --arch $$arch || exit 1; done
+	touch $@
+
+image-test: $(VENV)/ready $(IMAGE)/ready
+	$(VENV)/bin/pip install --quiet --group image
+	$(VENV)/bin/pytest tests/image
+
+# Only what depends on the Python, with trees that were built elsewhere.
+injection: $(VENV)/ready
+	$(VENV)/bin/pytest tests/image/test_injection.py -k "test_flask or test_fastapi or arbitrary_user"
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/otel-profiling demo

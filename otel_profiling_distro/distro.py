@@ -46,6 +46,10 @@ def _is_news(record: logging.LogRecord) -> bool:
     Upstream's distro is a dependency, so both are always installed, and the outcome is the same whichever is taken: a
     warning at every start of every process would be about nothing.
     """
-    if record.msg != "Configuration of %s not loaded, %s already loaded" or not isinstance(record.args, tuple):
+    if not isinstance(record.args, tuple):
         return True
-    return set(record.args) != {"profiling", "configurator"}
+    if record.msg == "Configuration of %s not loaded because %s is set by %s":
+        return record.args[:2] != ("configurator", "profiling")
+    if record.msg == "Configuration of %s not loaded, %s already loaded":
+        return set(record.args) != {"profiling", "configurator"}
+    return True

@@ -89,6 +89,21 @@ def test_configurator_passed_over(arguments: tuple[str, str], shown: bool, caplo
     assert len(caplog.records) == shown
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("configurator", "profiling", "OTEL_PYTHON_CONFIGURATOR"), False),
+        (("vendor", "profiling", "OTEL_PYTHON_CONFIGURATOR"), True),
+        (("profiling", "configurator", "OTEL_PYTHON_CONFIGURATOR"), True),
+    ],
+)
+def test_configurator_not_chosen(arguments: tuple[str, ...], shown: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor is it that upstream's is not taken where ours is chosen, as it is for what the operator injects."""
+    ProfilingDistro()._configure()
+    logging.getLogger(LOADER).warning("Configuration of %s not loaded because %s is set by %s", *arguments)
+    assert len(caplog.records) == shown
+
+
 def test_other_lines_of_the_loader(caplog: pytest.LogCaptureFixture) -> None:
     """Failures to load are seen, whatever they mention."""
     ProfilingDistro()._configure()
