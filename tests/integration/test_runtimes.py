@@ -95,12 +95,6 @@ def test_gevent(run_accurately, mode, settings):
     run_accurately("gevents", mode, **settings)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python 3.14 is the first to tell of any switch")
-def test_context_run(run_accurately):
-    """On Python 3.14 even contexts that nobody told us about are followed."""
-    run_accurately("contexts", "")
-
-
 def test_cpu_time_of_spans(run):
     """A span's samples add up to the CPU time that the span measures itself, within 5 %.
 

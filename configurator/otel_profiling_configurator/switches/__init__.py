@@ -1,15 +1,17 @@
 """What switches the current context of a thread without an attach or a detach: one module a runtime.
 
 Each has an `install` that takes the library's module (it may not be found under its name yet: its import is just ending) and
-whether the interpreter tells of switches, and returns its undo. `RUNTIMES` names the library that must be imported before it
-is worth having: until then it costs nothing, not even its own import. CPython 3.14 tells of every switch itself, whatever the
-library, and leaves only the ends of event loops and greenlets to be followed; see `context_watcher`.
+returns its undo. `RUNTIMES` names the library that must be imported before it is worth having: until then it costs nothing,
+not even its own import.
+
+CPython 3.14 could tell of every switch at once, whatever the library (``PyContext_AddWatcher``). But it also tells while an
+exception is on its way out of a context, and a watcher must leave that alone; one that is called through `ctypes` loses it,
+and the application gets a `SystemError` in place of its own exception. That takes a watcher written in C.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable
 from types import ModuleType
 
@@ -28,30 +30,17 @@ RUNTIMES = {
 }
 """Library to the module of this package that follows its switches."""
 
-LOOPS = {"asyncio", "uvloop"}
-"""Those of them whose beginning and end are followed even where the interpreter tells of the switches."""
-
-NEVER_WATCHED = {"greenlet"}
-"""Those of whose switches the interpreter does not tell: a greenlet brings its context along as part of its thread state."""
-
 
 def install() -> Callable[[], None]:
     """Follow the switches of every runtime in `RUNTIMES`, as soon as it is imported; return what ends that."""
     undos: list[Callable[[], None]] = []
     state = {"active": True}
 
-    @guarded("watch the interpreter's contexts")
-    def watch() -> bool:
-        undos.append(importlib.import_module(".context_watcher", __name__).install())
-        return True
-
-    watched = sys.version_info >= (3, 14) and watch() is True
-
     def when_imported(library: str) -> None:
         @guarded(f"follow the switches of {library}")
         def hook(module: ModuleType) -> None:
             if state["active"]:
-                undos.append(importlib.import_module(f".{RUNTIMES[library]}", __name__).install(module, watched))
+                undos.append(importlib.import_module(f".{RUNTIMES[library]}", __name__).install(module))
 
         wrapt.register_post_import_hook(hook, library)
 
@@ -60,6 +49,10 @@ def install() -> Callable[[], None]:
         while undos:
             undos.pop()()
 
-    for library in LOOPS | NEVER_WATCHED if watched else RUNTIMES:
-        when_imported(library)
+    try:
+        for library in RUNTIMES:
+            when_imported(library)
+    except BaseException:
+        undo()
+        raise
     return undo

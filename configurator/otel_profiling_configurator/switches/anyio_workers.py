@@ -14,7 +14,7 @@ from .attributes import replacing
 from .entered import following
 
 
-def install(backend: Any, _watched: bool) -> Callable[[], None]:
+def install(backend: Any) -> Callable[[], None]:
     """Follow the switches; return what puts the original back."""
     owner = getattr(backend, "AsyncIOBackend", backend)  # anyio 3 has functions where 4 has a class
     run_sync = owner.run_sync_in_worker_thread

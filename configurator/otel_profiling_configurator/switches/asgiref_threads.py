@@ -16,7 +16,7 @@ from .attributes import replacing
 from .entered import followed_run
 
 
-def install(sync: Any, _watched: bool) -> Callable[[], None]:
+def install(sync: Any) -> Callable[[], None]:
     """Follow the switches; return what puts the originals back."""
     thread_handler = sync.SyncToAsync.thread_handler
     restore: Callable[..., None] | None = getattr(sync, "_restore_context", None)

@@ -22,14 +22,13 @@ from .attributes import replacing
 from .loops import followed_create_task, followed_loop
 
 
-def install(_library: object, watched: bool) -> Callable[[], None]:
+def install(_library: object) -> Callable[[], None]:
     """Follow the switches; return what puts the original methods back (asyncio of Python 3.10 to 3.14)."""
     with replacing() as replace:
         replace(BaseEventLoop, "run_forever", followed_loop(BaseEventLoop.run_forever))
         if sys.version_info >= (3, 12):
             replace(BaseEventLoop, "create_task", followed_create_task(BaseEventLoop.create_task))
-        if not watched:
-            replace(asyncio.Handle, "_run", _followed_run(asyncio.Handle._run))
+        replace(asyncio.Handle, "_run", _followed_run(asyncio.Handle._run))
     return replace.undo
 
 

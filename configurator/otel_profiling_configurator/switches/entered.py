@@ -1,6 +1,6 @@
 """Functions that are about to be run on another thread, in a context copied from this one.
 
-A worker thread enters such a context with `contextvars.Context.run`, which tells nobody (before CPython 3.14). So what it is
+A worker thread enters such a context with `contextvars.Context.run`, which tells nobody. So what it is
 going to run there is wrapped while it is still on its way.
 """
 

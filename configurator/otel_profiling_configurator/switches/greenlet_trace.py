@@ -27,7 +27,7 @@ class _OfThread(Local):  # type: ignore[misc] # a class found at run time
         self.tracer: Tracer | None = None
 
 
-def install(greenlet: Any, _watched: bool) -> Callable[[], None]:
+def install(greenlet: Any) -> Callable[[], None]:
     """Follow the switches of all threads; return what ends that on the calling thread, and makes it futile on others."""
     settrace, gettrace = greenlet.settrace, greenlet.gettrace
     of_thread = _OfThread()

@@ -6,24 +6,11 @@ consecutive steps, and what runs in between is the loop's own work on behalf of 
 
 from __future__ import annotations
 
-import contextvars
 import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..os_threads import Local
 from ..thread_labels import refresh
-
-
-class _OfThread(Local):  # type: ignore[misc] # a class found at run time
-    """The context in which this OS thread's event loop runs, while it does; it lies between any two steps."""
-
-    def __init__(self) -> None:
-        self.base: Any = None
-        self.learning = False
-
-
-of_thread = _OfThread()
 
 
 def followed_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -31,14 +18,9 @@ def followed_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(run_forever)
     def run_forever_and_follow(self: Any) -> None:
-        former, of_thread.learning = of_thread.base, True
-        # Only a context watcher gets to see the object that is the current context: here, and back again.
-        contextvars.Context().run(_nothing)
-        of_thread.learning = False
         try:
             run_forever(self)
         finally:
-            of_thread.base = former
             refresh()
 
     return run_forever_and_follow
@@ -59,7 +41,3 @@ def followed_create_task(create_task: Callable[..., Any]) -> Callable[..., Any]:
                 refresh()
 
     return create_task_and_follow
-
-
-def _nothing() -> None:
-    """Do nothing, in another context."""

@@ -14,7 +14,7 @@ from .attributes import replacing
 from .entered import followed_run
 
 
-def install(futures: Any, _watched: bool) -> Callable[[], None]:
+def install(futures: Any) -> Callable[[], None]:
     """Follow the switches; return what puts the original method back."""
     executor = futures.ThreadPoolExecutor
     submit = executor.submit

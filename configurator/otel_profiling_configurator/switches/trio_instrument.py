@@ -40,7 +40,7 @@ class _Following:
         refresh()
 
 
-def install(trio: Any, _watched: bool) -> Callable[[], None]:
+def install(trio: Any) -> Callable[[], None]:
     """Follow the switches; return what puts the original functions back."""
     instrument = type("Instrument", (_Following, trio.abc.Instrument), {})
     runs = trio._core._run

@@ -33,18 +33,17 @@ class _Following:
         return repr(self.__wrapped__)
 
 
-def install(uvloop: Any, watched: bool) -> Callable[[], None]:
+def install(uvloop: Any) -> Callable[[], None]:
     """Follow the switches; return what puts the original methods back."""
     loop = uvloop.Loop
     with replacing() as replace:
         replace(loop, "run_forever", followed_loop(loop.run_forever))
         if sys.version_info >= (3, 12):
             replace(loop, "create_task", followed_create_task(loop.create_task))
-        if not watched:
-            for name in ("call_soon", "call_soon_threadsafe"):
-                replace(loop, name, _call_soon(getattr(loop, name)))
-            for name in ("call_later", "call_at"):
-                replace(loop, name, _call_later(getattr(loop, name)))
+        for name in ("call_soon", "call_soon_threadsafe"):
+            replace(loop, name, _call_soon(getattr(loop, name)))
+        for name in ("call_later", "call_at"):
+            replace(loop, name, _call_later(getattr(loop, name)))
     return replace.undo
 
 

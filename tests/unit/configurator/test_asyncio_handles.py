@@ -48,7 +48,7 @@ def tags(request: pytest.FixtureRequest, writer: Tags) -> Iterator[Tags]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "custom":
             patch.setattr(context_api, "_RUNTIME_CONTEXT", WithoutVariable())
-        undos = [runtime_context.install(), asyncio_handles.install(asyncio, False)]
+        undos = [runtime_context.install(), asyncio_handles.install(asyncio)]
         yield writer
         for undo in reversed(undos):
             undo()
@@ -285,7 +285,7 @@ def test_loop_run_in_steps(check: Checks, tracer: Any) -> None:
 def test_undo() -> None:
     """The very functions that were there are there again."""
     before = vars(asyncio.Handle)["_run"], vars(asyncio.BaseEventLoop)["run_forever"]
-    undo = asyncio_handles.install(asyncio, False)
+    undo = asyncio_handles.install(asyncio)
     assert vars(asyncio.Handle)["_run"] is not before[0]
     assert vars(asyncio.BaseEventLoop)["run_forever"] is not before[1]
     undo()
@@ -297,7 +297,7 @@ def test_undo_after_somebody_else() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio.Handle, "_run", asyncio.Handle._run)
         patch.setattr(asyncio.BaseEventLoop, "run_forever", asyncio.BaseEventLoop.run_forever)
-        undo = asyncio_handles.install(asyncio, False)
+        undo = asyncio_handles.install(asyncio)
         ours = asyncio.Handle._run
         ran: list[int] = []
 

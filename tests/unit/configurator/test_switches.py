@@ -15,7 +15,6 @@ import opentelemetry.context as context_api
 import pytest
 from opentelemetry.trace import get_current_span
 from otel_profiling_configurator import switches
-from otel_profiling_configurator.switches import context_watcher
 from otel_profiling_configurator.switches.attributes import replacing
 from otel_profiling_configurator.switches.entered import followed_run, following
 
@@ -178,7 +177,7 @@ class TestThreadPools:
         """The original methods are back."""
         before = [ThreadPoolExecutor.submit, asyncio.Handle._run, asyncio.BaseEventLoop.create_task]
         undo = switches.install()
-        assert ThreadPoolExecutor.submit is not before[0] or sys.version_info >= (3, 14)
+        assert ThreadPoolExecutor.submit is not before[0]
         undo()
         assert [ThreadPoolExecutor.submit, asyncio.Handle._run, asyncio.BaseEventLoop.create_task] == before
 
@@ -208,35 +207,3 @@ def test_eager_task(hooks: Tags) -> None:
 
     asyncio.run(main())
     assert hooks.current() == {}
-
-
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="context watchers come with CPython 3.14")
-class TestContextWatcher:
-    """CPython 3.14 tells of every switch."""
-
-    def test_plain_run(self, hooks: Tags) -> None:
-        """Of a context that somebody enters by hand, nested too."""
-
-        def inside() -> None:
-            assert hooks.current() == current()
-            in_span("b", 0xB).run(lambda: hooks.current() == current() or pytest.fail("labels of another context"))
-            assert hooks.current() == current()
-
-        in_span("a").run(inside)
-        assert hooks.current() == {}
-
-    def test_run_inside_a_task(self, hooks: Tags) -> None:
-        """The task's own labels are back after it, or none where it has no span."""
-
-        async def main() -> None:
-            in_span("a").run(lambda: hooks.current() == current() or pytest.fail("labels of another context"))
-            assert hooks.current() == {}
-
-        asyncio.run(main())
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="has context watchers")
-def test_no_context_watcher() -> None:
-    """Older interpreters have none, and say so."""
-    with pytest.raises(AttributeError):
-        context_watcher.install()
