@@ -4,6 +4,7 @@ TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(TAG)
 DISTROS := .venv-distros-$(TAG)
 OLDEST := .venv-oldest-$(TAG)
+SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml
 
@@ -61,6 +62,12 @@ $(DISTROS)/ready: $(SOURCES)
 	$(PYTHON) -m venv $(DISTROS)
 	$(DISTROS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
 	$(DISTROS)/bin/pip install --quiet --editable ./configurator --editable . --group distros
+	touch $@
+
+$(SERVERS)/ready: $(SOURCES)
+	$(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(SERVERS)/bin/pip install --quiet --editable ./configurator --editable . --group servers
 	touch $@
 
 $(OLDEST)/ready: $(SOURCES) tests/oldest.txt

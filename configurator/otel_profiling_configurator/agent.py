@@ -10,6 +10,7 @@ import atexit
 import functools
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ def load() -> ModuleType | None:
     try:
         if sys.implementation.name != "cpython":
             raise ImportError(f"pyroscope-io needs CPython, this is {sys.implementation.name}")
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():  # asked before the import, which might switch the GIL on
+            raise ImportError("pyroscope-io needs the GIL, this is a free-threaded Python that runs without it")
         return importlib.import_module("pyroscope")
     except Exception as error:  # noqa: BLE001 - a native module for another libc or interpreter may raise anything
         logger.warning(
@@ -56,8 +59,9 @@ class Agent:
         self._configure: Callable[..., Any] = pyroscope.configure
         self._uploader = Helper()
         self._threads: set[int] = set()
+        self._process = 0
         self.running = False
-        """Whether an agent runs that we started in this process."""
+        """Whether an agent of ours runs, in this process or in the one that forked it."""
 
     def start(self, application_name: str, labels: Mapping[str, str]) -> bool:
         """Start the agent; False if one that somebody else started runs in this process already.
@@ -93,30 +97,37 @@ class Agent:
             )
         )
         self._threads = thread_ids() - others
+        self._process = os.getpid()
         self._uploader.prepare()
         return self.running
 
     def wait_to_fork(self) -> None:
-        """Return when a fork is safe for the child's agent: just after the sampler has taken a sample.
+        """Return when a fork is safe for the child's agent: while all threads of this one sleep.
 
-        The sampler holds locks while it works, and they are copied as they are: a child forked then has an agent that waits
-        for ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Where that can't be seen (not
-        Linux), and after two sampling periods in any case, it returns.
+        They hold locks while they work, and those are copied as they are: a child forked then has an agent that waits for
+        ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Two looks in a row must find all
+        of them asleep and without any CPU time between: a single one might see each of them between two moves. Where that
+        can't be seen (not Linux), and after two sampling periods in any case, it returns.
         """
         if not self.running or not self._threads:
             return
-        waited, step = 0.0, 0.0002
-        before = sum(map(cpu_time, self._threads))
+        waited, step = 0.0, 0.0001
+        before = None
         while waited < 2 / self._settings.sample_rate:
-            if sum(map(cpu_time, self._threads)) != before and all(map(is_asleep, self._threads)):
+            now = sum(map(cpu_time, self._threads)) if all(map(is_asleep, self._threads)) else None
+            if now is not None and now == before:
                 return
+            before = now
             sleep(step)
             waited += step
 
     @guarded("upload the last profile")
     def stop(self) -> None:
-        """Stop our agent after it has sent what it has, waiting for that at most `EXIT_SECONDS`. Never raises."""
-        if not self.running:
+        """Stop our agent after it has sent what it has, waiting for that at most `EXIT_SECONDS`. Never raises.
+
+        In a child whose fork no hook heard of there is nothing to stop, and trying to would end the process.
+        """
+        if not self.running or self._process != os.getpid():
             return
         self.running = False
         self._uploader.run(self.pyroscope.shutdown, EXIT_SECONDS)

@@ -28,6 +28,8 @@ def _second_instance(name: str) -> Any:
 _thread = _second_instance("_thread")
 
 get_ident = _thread.get_ident
+allocate_lock = _thread.allocate_lock
+start_thread = _thread.start_new_thread
 Local: Any = _thread._local
 
 

@@ -21,6 +21,7 @@ from .scope import Scope
 T = TypeVar("T")
 
 SDK_DISABLED = "OTEL_SDK_DISABLED"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 PROFILE_TYPES = ("cpu", "wall", "memory")
 
 MAX_LABELS = 16
@@ -69,6 +70,9 @@ class Settings:
     """Whether the agent writes its own log to stderr: only if the user asked for a level. It repeats a failed upload's
     line with every interval, which nobody should get unasked."""
 
+    behind_proxy: bool = False
+    """Whether a proxy may stand between the agent and the server: the agent obeys ``HTTP_PROXY`` and its like."""
+
     @property
     def shown_server_address(self) -> str:
         """The server's address without the user and password that a URL may contain."""
@@ -100,6 +104,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "gil_only": reader.get(_boolean, names.OTEL_PROFILING_GIL_ONLY),
         "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
     }
+    values["behind_proxy"] = any(environ.get(name) or environ.get(name.lower()) for name in PROXIES)
     values["agent_logging"] = values["log_level"] is not None
     return Settings(**{name: value for name, value in values.items() if value is not None}), reader.warnings
 

@@ -557,7 +557,7 @@ def test_identity(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None
     activate()
     (agent,) = pyroscope.agents
     assert agent["application_name"] == "shop"
-    assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1"}
+    assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1", "process_pid": str(os.getpid())}
 
 
 def test_identity_that_the_user_set(
@@ -594,7 +594,7 @@ def test_provider_without_a_resource(pyroscope: Pyroscope) -> None:
     trace.set_tracer_provider(WithoutResource())
     activate()
     (agent,) = pyroscope.agents
-    assert (agent["application_name"], agent["tags"]) == ("unknown_service", {})
+    assert (agent["application_name"], agent["tags"]) == ("unknown_service", {"process_pid": str(os.getpid())})
 
 
 # In a forked child. The hook is called as the interpreter calls it; real forks are the integration tests' business.
@@ -677,4 +677,10 @@ def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPa
     for _ in range(3):
         activate()
         deactivate()
-    assert registered == [{"before": activation._before_fork, "after_in_child": activation._after_fork_in_child}]
+    assert registered == [
+        {
+            "before": activation._before_fork,
+            "after_in_parent": activation._after_fork_in_parent,
+            "after_in_child": activation._after_fork_in_child,
+        }
+    ]
