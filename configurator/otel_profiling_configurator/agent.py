@@ -19,7 +19,7 @@ from typing import Any
 
 from .guard import guarded, report
 from .log import logger
-from .os_threads import Helper, cpu_time, is_asleep, sleep, thread_ids
+from .os_threads import Helper, are_still, thread_ids
 from .settings import Settings
 
 EXIT_SECONDS = 2.0
@@ -105,21 +105,11 @@ class Agent:
         """Return when a fork is safe for the child's agent: while all threads of this one sleep.
 
         They hold locks while they work, and those are copied as they are: a child forked then has an agent that waits for
-        ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Two looks in a row must find all
-        of them asleep and without any CPU time between: a single one might see each of them between two moves. Where that
-        can't be seen (not Linux), and after two sampling periods in any case, it returns.
+        ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Where that can't be seen (not
+        Linux), and after two sampling periods in any case, it returns.
         """
-        if not self.running or not self._threads:
-            return
-        waited, step = 0.0, 0.0001
-        before = None
-        while waited < 2 / self._settings.sample_rate:
-            now = sum(map(cpu_time, self._threads)) if all(map(is_asleep, self._threads)) else None
-            if now is not None and now == before:
-                return
-            before = now
-            sleep(step)
-            waited += step
+        if self.running and self._threads:
+            are_still(self._threads, 2 / self._settings.sample_rate)
 
     @guarded("upload the last profile")
     def stop(self) -> None:

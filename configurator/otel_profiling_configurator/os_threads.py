@@ -7,12 +7,13 @@ built-in module `_thread` has the originals, whoever patched the first one, and 
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -117,3 +118,51 @@ def cpu_time(thread_id: int) -> int:
         return time.clock_gettime_ns(~thread_id << 3 | 6)  # the kernel's clock id for it, see clock_getcpuclockid(3)
     except OSError:
         return 0
+
+
+def are_still(thread_ids: Iterable[int], seconds: float) -> bool:
+    """Whether all of these threads sleep, and have used no CPU time between two looks; waits for that at most `seconds`.
+
+    A single look might see each of them between two moves. The GIL is held all the time: where other threads want it, each
+    system call that gives it up gets it back 5 ms later, and these are some dozens.
+    """
+    libc = _libc()
+    threads = [(thread, f"/proc/self/task/{thread}/stat".encode()) for thread in thread_ids]
+    end = time.monotonic() + seconds
+    before = -1
+    while time.monotonic() < end:
+        now = 0
+        for thread, path in threads:
+            if _state(libc, path) in b"RD":
+                now = -1
+                break
+            now += cpu_time(thread)
+        if now == before != -1:
+            return True
+        before = now
+        libc.usleep(_BETWEEN_LOOKS)
+    return False
+
+
+_BETWEEN_LOOKS = 100
+"""Microseconds. The sampler, once awake, does something in each stretch of this length."""
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes  # noqa: PLC0415 - takes milliseconds, and only processes that fork need it
+
+    return ctypes.PyDLL(None)  # as opposed to CDLL, it holds the GIL during a call
+
+
+def _state(libc: Any, path: bytes) -> bytes:
+    """Return the letter of a thread's state from its ``stat`` file; ``S`` for one that has ended."""
+    import ctypes  # noqa: PLC0415 - as above
+
+    file = libc.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if file < 0:
+        return b"S"
+    buffer = ctypes.create_string_buffer(128)
+    libc.read(file, buffer, 127)
+    libc.close(file)
+    return buffer.value.rpartition(b") ")[2][:1] or b"S"
