@@ -118,6 +118,7 @@ class _Activation:
         name, labels = self._identity()
         self._undos.append(agent.stop)
         self._undos.append(agent.stop_at_exit())
+        self._undos.append(process_models.before_fatal_signal(agent.stop))
         wanted = self._settings
         if agent.start(name, labels):
             self._watch_server(agent)

@@ -88,28 +88,12 @@ class Helper:
         self._go, self._done = go, done
 
 
-def sleep(seconds: float) -> None:
-    """Block this OS thread; `time.sleep` may have become a switch to another greenlet."""
-    lock = _thread.allocate_lock()
-    lock.acquire()
-    lock.acquire(timeout=seconds)
-
-
 def thread_ids() -> set[int]:
     """Return the kernel's ids of all threads of this process, native ones too; empty where the system has no ``/proc``."""
     try:
         return {int(name) for name in os.listdir("/proc/self/task")}  # noqa: PTH208 - names are all that is wanted
     except OSError:
         return set()
-
-
-def is_asleep(thread_id: int) -> bool:
-    """Whether the thread waits for something: it neither runs nor wants to. One that has ended counts as asleep."""
-    try:
-        with open(f"/proc/self/task/{thread_id}/stat", "rb") as file:  # noqa: PTH123 - the cheapest way, between two polls
-            return file.read().rpartition(b") ")[2][:1] not in b"RD"
-    except OSError:
-        return True
 
 
 def cpu_time(thread_id: int) -> int:

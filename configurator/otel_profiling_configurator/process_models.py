@@ -2,12 +2,15 @@
 
 uWSGI forks in C and calls no Python hook. Children of `multiprocessing` (and so of `concurrent.futures`) and workers of Celery
 leave with ``os._exit``, which skips `atexit`. Each has a hook of its own, and those are used: a wrapper around ``os._exit``
-would also catch the programs that call it because they must leave at once.
+would also catch the programs that call it because they must leave at once. uvicorn, when it has shut down on SIGTERM, raises
+that signal again with its default action, so that whoever waits for the process sees why it ended.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -18,6 +21,9 @@ _FORK_HOOK = "post_fork_hook"
 
 _LAST = -100
 """Priority among `multiprocessing`'s finalizers: after the application's own."""
+
+_FATAL = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM), getattr(signal, "SIGQUIT", signal.SIGTERM)}
+"""Signals by which processes are told to end, and do where nobody handles them."""
 
 _arranged: set[str] = set()
 
@@ -35,6 +41,27 @@ def before_exit_of_children(stop: Callable[[], None]) -> None:
     if "celery.signals" in sys.modules and "celery" not in _arranged:
         _arranged.add("celery")
         sys.modules["celery.signals"].worker_process_shutdown.connect(lambda **_: stop(), weak=False)
+
+
+def before_fatal_signal(stop: Callable[[], None]) -> Callable[[], None]:
+    """Have `stop` called before the process raises a signal that ends it; return what ends that.
+
+    No signal has a handler because of this: what others send still ends the process at once, if it would without us.
+    """
+    original = signal.raise_signal
+
+    @functools.wraps(original)
+    def raise_signal(number: int, /) -> None:
+        if number in _FATAL and signal.getsignal(number) is signal.SIG_DFL:
+            stop()
+        original(number)
+
+    def undo() -> None:
+        if signal.raise_signal is raise_signal:
+            signal.raise_signal = original
+
+    signal.raise_signal = raise_signal
+    return undo
 
 
 def is_uwsgi() -> bool:

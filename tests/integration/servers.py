@@ -1,5 +1,6 @@
 """Starts servers as a user does, asks them for work, and checks that every worker's profile arrived."""
 
+import contextlib
 import json
 import os
 import signal
@@ -47,7 +48,9 @@ class Server:
         with self._output.open("wb") as file:
             self.process = subprocess.Popen(
                 [bin_path("opentelemetry-instrument"), program, *arguments],
-                env=environment(receiver, **{"OTEL_PROFILING_UPLOAD_INTERVAL": "1s", "OTEL_BSP_SCHEDULE_DELAY": "300", **variables}),
+                env=environment(
+                    receiver, **{"OTEL_PROFILING_UPLOAD_INTERVAL": "1s", "OTEL_BSP_SCHEDULE_DELAY": "300", **variables}
+                ),
                 cwd=folder,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -64,10 +67,8 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         print(self.output)  # shown by pytest if the test fails
 

@@ -1,7 +1,6 @@
 """Whatever way a process is made and ends: what it sampled arrives wherever it gets the chance to send it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import time
 import pytest
 
 from .conftest import APPS, bin_path, environment
-from .servers import assert_own_instances, assert_profiled, wait_until
+from .servers import assert_own_instances, assert_profiled
 
 LONG = {"OTEL_PROFILING_UPLOAD_INTERVAL": "60s"}
 """So that nothing arrives but what is sent on the way out."""
@@ -22,11 +21,6 @@ CHILDREN = [
     "daemon",
     "subprocess",
 ]
-
-
-def once(told):
-    """The last piece of work of each process: a worker of a pool does several in one function."""
-    return list({answer["pid"]: answer for answer in told}.values())
 
 
 @pytest.mark.parametrize("kind", CHILDREN)
@@ -106,7 +100,8 @@ def test_sigterm_without_a_handler(start):
     process, _ = start("wait")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (-signal.SIGTERM, "")
+    assert process.returncode == -signal.SIGTERM
+    assert "otel-profiling" not in errors
 
 
 @pytest.mark.parametrize("kind", ["process-fork", "fork", "executor-fork"])
@@ -118,30 +113,3 @@ def test_children_beside_a_server_that_hangs(run, receiver, kind):
     assert app.exit_code == 0
     # Not a timing that decides: the agent alone would wait 10 s, in the parent and in the child.
     assert time.monotonic() - started < 12
-
-
-def test_child_that_is_forked_without_a_hook(run, receiver, tmp_path):
-    """A fork in native code leaves a child without agent: it ends as it would without us."""
-    script = tmp_path / "native_fork.py"
-    script.write_text(
-        "import ctypes, os, sys\n"
-        f"sys.path.insert(0, {str(APPS)!r})\n"
-        "from busy import busy_function, tracer\n"
-        "child = ctypes.PyDLL(None).fork()\n"
-        "with tracer.start_as_current_span('either'):\n"
-        "    busy_function('busy_either')(0.2)\n"
-        "if child:\n"
-        "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
-        "sys.exit(5)\n"
-    )
-    app = run(str(script), **LONG)
-    assert app.exit_code == 5
-    assert "panicked" not in app.errors
-    assert len({sample.series["process_pid"] for sample in app.samples}) == 1
-
-
-def test_nobody_is_left(run, receiver):
-    """No child waits for anything of ours once the application has ended."""
-    app = run("children.py", "process-fork", **LONG)
-    for answer in once(app.told):
-        wait_until(lambda pid=answer["pid"]: not os.path.exists(f"/proc/{pid}"), "a child's end", 10)
