@@ -27,6 +27,10 @@ PROFILE_TYPES = ("cpu", "wall", "memory")
 MAX_LABELS = 16
 """Most static labels we send. Pyroscope rejects a series of more than 30, and the agent and the server add their own."""
 
+MAX_HEADER = 4096
+"""Longest header value and credential that we send, in characters. Servers refuse requests with more than 8 KiB or so of
+headers, and would refuse every upload."""
+
 _SHOWN_CHARACTERS = 80
 """How much of a bad value a warning quotes."""
 
@@ -90,9 +94,9 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "agent_enabled": reader.get(_boolean, names.OTEL_PROFILING_AGENT_ENABLED),
         "server_address": reader.get(_address, names.OTEL_PROFILING_SERVER_ADDRESS, "PYROSCOPE_SERVER_ADDRESS"),
         "application_name": reader.get(_text, names.OTEL_PROFILING_APPLICATION_NAME, "PYROSCOPE_APPLICATION_NAME"),
-        "basic_auth_user": reader.get(_text, names.OTEL_PROFILING_BASIC_AUTH_USER, "PYROSCOPE_BASIC_AUTH_USER"),
+        "basic_auth_user": reader.get(_credential, names.OTEL_PROFILING_BASIC_AUTH_USER, "PYROSCOPE_BASIC_AUTH_USER"),
         "basic_auth_password": reader.get(
-            _text, names.OTEL_PROFILING_BASIC_AUTH_PASSWORD, "PYROSCOPE_BASIC_AUTH_PASSWORD", secret=True
+            _credential, names.OTEL_PROFILING_BASIC_AUTH_PASSWORD, "PYROSCOPE_BASIC_AUTH_PASSWORD", secret=True
         ),
         "tenant_id": reader.get(_header_value, names.OTEL_PROFILING_TENANT_ID, "PYROSCOPE_TENANT_ID"),
         "headers": reader.headers(),
@@ -237,6 +241,12 @@ def _header_name(text: str) -> str:
 def _header_value(text: str) -> str:
     if not _text(text).isprintable():
         raise ValueError("not a header value")
+    return _credential(text)
+
+
+def _credential(text: str) -> str:
+    if len(_text(text)) > MAX_HEADER:
+        raise ValueError(f"longer than {MAX_HEADER} characters")
     return text
 
 
