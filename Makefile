@@ -8,15 +8,16 @@ SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml
 
-.PHONY: help test lint unit integration distros oldest demo bench proto clean
+.PHONY: help test lint unit integration distros oldest servers demo bench soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make test     lint, types, unit and integration tests, other distros, oldest dependencies'
 	@echo 'make bench    what it costs, beside the plain SDK and beside pyroscope-otel'
+	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
-test: lint unit integration distros oldest
+test: lint unit integration distros oldest servers
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -36,6 +37,9 @@ oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
 
+servers: $(SERVERS)/ready
+	$(SERVERS)/bin/pytest tests/integration/test_servers.py tests/integration/test_fork_under_fire.py
+
 demo: $(DEMO)/ready
 	$(DEMO)/bin/otel-profiling demo
 
@@ -43,6 +47,10 @@ bench: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet --group bench
 	$(VENV)/bin/python tests/benchmarks/startup.py
 	$(VENV)/bin/python tests/benchmarks/cost.py
+
+SECONDS ?= 600
+soak: $(SERVERS)/ready
+	$(SERVERS)/bin/python tests/benchmarks/soak.py --seconds $(SECONDS)
 
 # An old compiler on purpose: what it makes runs with protobuf 5, 6 and 7, where newer ones' output is tied to one of them.
 proto:
