@@ -10,7 +10,11 @@ folder = Path(os.environ["BROKER_FOLDER"])
 (folder / "queue").mkdir(exist_ok=True)
 
 app = Celery("tasks", broker="filesystem://")
-app.conf.broker_transport_options = {"data_folder_in": str(folder / "queue"), "data_folder_out": str(folder / "queue")}
+app.conf.broker_transport_options = {
+    "data_folder_in": str(folder / "queue"),
+    "data_folder_out": str(folder / "queue"),
+    "control_folder": str(folder / "control"),
+}
 
 
 @app.task
