@@ -13,7 +13,7 @@ from otel_profiling_configurator import deactivate, guard, log
 
 
 def pytest_addoption(parser):
-    parser.addoption("--forks", type=int, default=150, help="how often test_fork_under_fire.py forks")
+    parser.addoption("--forks", type=int, default=60, help="how often test_fork_under_fire.py forks")
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,9 @@ PROFILE_TYPES = ("cpu", "wall", "memory")
 MAX_LABELS = 16
 """Most static labels we send. Pyroscope rejects a series of more than 30, and the agent and the server add their own."""
 
+MAX_NAME = 1024
+"""Longest label name that Pyroscope takes by default."""
+
 MAX_HEADER = 4096
 """Longest header value and credential that we send, in characters. Servers refuse requests with more than 8 KiB or so of
 headers, and would refuse every upload."""
@@ -117,13 +120,15 @@ def label_name(text: str) -> str:
     """Return `text` as a label name that Pyroscope accepts: dots and other foreign characters become underscores.
 
     Raises:
-        ValueError: nothing is left, or the name is one of the server's own (``__name__``).
+        ValueError: nothing is left, it is too long, or the name is one of the server's own (``__name__``).
     """
     name = re.sub(r"[^A-Za-z0-9_]", "_", text.strip())
     if name[:1].isdigit():
         name = "_" + name
     if not _LABEL_NAME.fullmatch(name) or not name.strip("_"):
         raise ValueError("a label needs a name")
+    if len(name) > MAX_NAME:
+        raise ValueError(f"a label's name is no longer than {MAX_NAME} characters")
     if name.startswith("__"):
         raise ValueError("names that begin with two underscores belong to the server")
     if name in ("service_name", "trace_id", "span_id", "span_name"):

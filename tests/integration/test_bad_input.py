@@ -24,7 +24,7 @@ PAIRS = {"HEADERS", "LABELS"}
 FREE = {"APPLICATION_NAME", "BASIC_AUTH_USER", "BASIC_AUTH_PASSWORD", "TENANT_ID", "RESOURCE_LABELS"}
 
 VALUES = {
-    "malformed": ("=;:|", PARSED | PAIRS),
+    "malformed": ("=;:|", PARSED | PAIRS | {"RESOURCE_LABELS"}),
     "huge": ("x" * 100_000, PARSED | PAIRS | {"BASIC_AUTH_USER", "BASIC_AUTH_PASSWORD", "TENANT_ID"}),
     "not UTF-8": (
         b"\xff\xfe\x80",

@@ -19,7 +19,8 @@ def run_under(receiver):
     def run_under(*command, before=(), **variables):
         environ = environment(receiver, PYTHONDONTWRITEBYTECODE="1", **variables)
         try:
-            possible = subprocess.run([*command, sys.executable, "-c", ""], capture_output=True, check=False, env=environ)
+            readable = "import os, sys; sys.exit(not os.access(sys.executable, os.X_OK) and 'Python is out of reach')"
+            possible = subprocess.run([*command, sys.executable, "-c", readable], capture_output=True, check=False, env=environ)
         except OSError as error:
             pytest.skip(str(error))
         if possible.returncode:

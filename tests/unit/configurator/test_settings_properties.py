@@ -96,6 +96,7 @@ def test_labels_of_every_profile(environ: dict[str, str], attributes: dict[str, 
     assert len(labels) <= settings.MAX_LABELS
     for name, value in labels.items():
         assert LABEL_NAME.fullmatch(name)
+        assert len(name) <= settings.MAX_NAME
         assert len(value.encode()) <= MAX_VALUE_BYTES
 
 
