@@ -108,37 +108,42 @@ class _Activation:
         if wanted.agent_enabled:
             if process_models.is_uwsgi():
                 # Its master forks without any hook before the fork, so that no moment could be chosen that suits an agent.
+                self._announce()
                 process_models.in_each_uwsgi_worker(_start_in_worker)
+            elif self._start_agent(self._agent):
+                self._announce()
             else:
-                self._start_agent(self._agent)
+                logger.warning(
+                    "Pyroscope runs in this process already, or its agent could not start: the one that runs keeps its own "
+                    "settings, span labels are added to its profiles. OTEL_PROFILING_AGENT_ENABLED=false says so from the "
+                    "start."
+                )
         thread_labels.refresh()
         _register_fork_hook()
 
-    def _start_agent(self, agent: agents.Agent) -> None:
-        name, labels = self._identity()
+    def _start_agent(self, agent: agents.Agent) -> bool:
+        """Start the agent and what ends it; whether it has started."""
         self._undos.append(agent.stop)
         self._undos.append(agent.stop_at_exit())
         self._undos.append(process_models.before_fatal_signal(agent.stop))
-        wanted = self._settings
-        if agent.start(name, labels):
+        if agent.start(*self._identity()):
             self._watch_server(agent)
-            logger.info(
-                "profiling %r to %s: %s at %d samples a second, sent every %d s; "
-                "span_id scope %s, span_name scope %s; labels %s",
-                name,
-                wanted.shown_server_address,
-                "+".join(wanted.types),
-                wanted.sample_rate,
-                wanted.upload_interval,
-                wanted.span_id_scope.value,
-                wanted.span_name_scope.value,
-                labels,
-            )
-        else:
-            logger.warning(
-                "Pyroscope runs in this process already, or its agent could not start: the one that runs keeps its own "
-                "settings, span labels are added to its profiles. OTEL_PROFILING_AGENT_ENABLED=false says so from the start."
-            )
+        return agent.running
+
+    def _announce(self) -> None:
+        name, labels = self._identity()
+        wanted = self._settings
+        logger.info(
+            "profiling %r to %s: %s at %d samples a second, sent every %d s; span_id scope %s, span_name scope %s; labels %s",
+            name,
+            wanted.shown_server_address,
+            "+".join(wanted.types),
+            wanted.sample_rate,
+            wanted.upload_interval,
+            wanted.span_id_scope.value,
+            wanted.span_name_scope.value,
+            labels,
+        )
 
     def _watch_server(self, agent: agents.Agent) -> None:
         if self._settings.behind_proxy:
@@ -160,7 +165,7 @@ class _Activation:
         )
 
     def start_in_worker(self) -> None:
-        """Start the agent in a process whose fork Python's hooks did not hear of."""
+        """Start the agent in a process whose fork Python's hooks did not hear of; nothing may log here either."""
         if self._agent is not None and not self._agent.running:
             self._start_agent(self._agent)
             _relabel()
@@ -205,7 +210,11 @@ def _relabel() -> None:
 
 def _start_in_worker() -> None:
     if _active is not None:
-        guard.guarded("start the agent in a worker")(_active.start_in_worker)()
+        try:
+            _active.start_in_worker()
+        except Exception:
+            if guard.reraise:
+                raise
 
 
 def _stop_agent() -> None:
