@@ -739,7 +739,11 @@ def test_watch_behind_a_proxy(proxy: str, global_provider: TracerProvider, monke
     """The server is not watched where a proxy stands in between: it may answer us otherwise than the agent."""
     assert global_provider
     started_watches: list[object] = []
-    monkeypatch.setattr(activation.ServerWatch, "start", lambda watch: started_watches.append(watch))
+
+    def start(watch: object) -> None:
+        started_watches.append(watch)
+
+    monkeypatch.setattr(activation.ServerWatch, "start", start)
     monkeypatch.setenv("https_proxy", proxy)
     for name in settings.PROXIES:
         monkeypatch.delenv(name, raising=False)
