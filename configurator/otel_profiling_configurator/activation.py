@@ -127,7 +127,7 @@ class _Activation:
         self._undos.append(agent.stop_at_exit())
         self._undos.append(process_models.before_fatal_signal(agent.stop))
         if agent.start(*self._identity()):
-            self._watch_server(agent)
+            guard.guarded("watch the profile server")(self._watch_server)(agent)
         return agent.running
 
     def _announce(self) -> None:

@@ -131,6 +131,7 @@ class Probe:
 
             self._ssl, self._tls = ssl, ssl.create_default_context()
         self._host = parts.hostname or "localhost"
+        self._name = _encoded(self._host, self._tls is not None)
         self._port = parts.port or (80 if self._tls is None else 443)
         headers = {
             "host": parts.netloc.rpartition("@")[2],
@@ -179,7 +180,7 @@ class Probe:
 
     def _connect(self, deadline: float) -> Any:
         failure: Exception = OSError("the name has no address")
-        for family, kind, protocol, _, address in _socket.getaddrinfo(self._host, self._port, 0, _socket.SOCK_STREAM):
+        for family, kind, protocol, _, address in _socket.getaddrinfo(self._name, self._port, 0, _socket.SOCK_STREAM):
             connection = _socket.socket(family, kind | getattr(_socket, "SOCK_CLOEXEC", 0), protocol)
             try:
                 connection.settimeout(_left(deadline))
@@ -221,6 +222,17 @@ class Probe:
         until_done(lambda: tls.do_handshake() or True)
         until_done(lambda: tls.write(self._request))
         return bytes(until_done(lambda: tls.read(_MOST)))
+
+
+def _encoded(host: str, tls: bool) -> bytes:
+    """Return the host's name as bytes: given as text, it would be encoded later, by a codec that is imported for it.
+
+    TLS asks for that codec itself, so that it had better be there.
+    """
+    try:
+        return host.encode("ascii" if host.isascii() and not tls else "idna")
+    except UnicodeError:
+        return host.encode()  # no name at all, as the resolver will say
 
 
 def _left(deadline: float) -> float:

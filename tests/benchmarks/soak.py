@@ -4,8 +4,8 @@ Prints requests and errors, samples received against those that the workers' CPU
 labels left behind; draws the curves as ``soak.svg``. Ends with 1 if a bound of ``BOUNDS`` does not hold. Needs ``wrk``.
 
 A worker of gunicorn that is replaced cuts some connections off: whether errors are ours is told by a second run with
-``--without-profiling``. More samples than the CPU time promises are right where the machine is short of CPU: a thread that holds
-the GIL and waits for a CPU is sampled, too.
+``--without-profiling``. More samples than the CPU time promises are right where the machine is short of CPU: a thread that
+holds the GIL and waits for a CPU is sampled, too.
 """
 
 import argparse

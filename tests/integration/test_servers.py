@@ -211,7 +211,7 @@ def test_uwsgi(serve, options):
     """Workers are profiled though uWSGI forks in C, and end as they would without us."""
     server = serve(*UWSGI, *options)
     told = server.work(workers=2 if options else 1)
-    assert server.stop() == (0 if options else 30)  # without a master uWSGI leaves with its own "end" code
+    assert server.stop() in ((0,) if options else (0, 30))  # alone, uWSGI may leave with its own "end" code
     assert_profiled(server.receiver, told)
     assert_quiet(server)
     assert "signal 6" not in server.output

@@ -130,6 +130,13 @@ def test_name_that_does_not_resolve() -> None:
     assert "does not resolve" in Probe(Settings(server_address="http://does-not-exist.invalid")).ask()
 
 
+@pytest.mark.parametrize("host", ["x" * 300, "bücher.invalid", "a..b.invalid"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_strange_names(scheme: str, host: str) -> None:
+    """A name that no resolver takes is a problem when it is asked for, and none before."""
+    assert Probe(Settings(server_address=f"{scheme}://{host}")).ask()
+
+
 def test_tls_beside_a_plain_server(server: Server) -> None:
     """An address with the wrong scheme is a problem, too."""
     assert Probe(Settings(server_address=server.url.replace("http:", "https:"))).ask()
