@@ -5,22 +5,24 @@ VENV := .venv-$(TAG)
 DISTROS := .venv-distros-$(TAG)
 OLDEST := .venv-oldest-$(TAG)
 FRAMEWORKS := .venv-frameworks-$(TAG)
+SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml
 
 IMAGE := build/image
 
-.PHONY: help test lint unit integration distros frameworks oldest image image-test injection demo bench proto clean
+.PHONY: help test lint unit integration distros frameworks servers oldest image image-test injection demo bench soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
-	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, oldest dependencies'
+	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs, beside the plain SDK and beside pyroscope-otel'
+	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
-test: lint unit integration distros frameworks oldest
+test: lint unit integration distros frameworks servers oldest
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -61,6 +63,9 @@ image-test: $(VENV)/ready $(IMAGE)/ready
 injection: $(VENV)/ready
 	$(VENV)/bin/pytest tests/image/test_injection.py -k "test_flask or test_fastapi or arbitrary_user"
 
+servers: $(SERVERS)/ready
+	$(SERVERS)/bin/pytest tests/integration/test_servers.py tests/integration/test_fork_under_fire.py
+
 demo: $(DEMO)/ready
 	$(DEMO)/bin/otel-profiling demo
 
@@ -68,6 +73,10 @@ bench: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet --group bench
 	$(VENV)/bin/python tests/benchmarks/startup.py
 	$(VENV)/bin/python tests/benchmarks/cost.py
+
+SECONDS ?= 600
+soak: $(SERVERS)/ready
+	$(SERVERS)/bin/python tests/benchmarks/soak.py --seconds $(SECONDS)
 
 # An old compiler on purpose: what it makes runs with protobuf 5, 6 and 7, where newer ones' output is tied to one of them.
 proto:
@@ -93,6 +102,12 @@ $(FRAMEWORKS)/ready: $(SOURCES)
 	$(PYTHON) -m venv $(FRAMEWORKS)
 	$(FRAMEWORKS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
 	$(FRAMEWORKS)/bin/pip install --quiet --editable ./configurator --editable . --group frameworks
+	touch $@
+
+$(SERVERS)/ready: $(SOURCES)
+	$(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(SERVERS)/bin/pip install --quiet --editable ./configurator --editable . --group servers
 	touch $@
 
 $(OLDEST)/ready: $(SOURCES) tests/oldest.txt

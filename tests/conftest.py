@@ -3,12 +3,17 @@
 import asyncio
 import logging
 import os
+import signal
 
 import opentelemetry.context as context_api
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import Span
 from otel_profiling_configurator import deactivate, guard, log
+
+
+def pytest_addoption(parser):
+    parser.addoption("--forks", type=int, default=60, help="how often test_fork_under_fire.py forks")
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +46,7 @@ def _patched():
         trace._set_tracer_provider,
         vars(Span)["update_name"],
         vars(trace.NonRecordingSpan)["update_name"],
+        signal.raise_signal,
         asyncio.Handle._run,
         asyncio.BaseEventLoop.run_forever,
     )

@@ -15,9 +15,10 @@ from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
 from . import agent as agents
-from . import guard, log, resource_labels, runtime_context, settings, switches, thread_labels, tracer_provider
+from . import guard, log, process_models, resource_labels, runtime_context, settings, switches, thread_labels, tracer_provider
 from .labels import label_value
 from .log import logger
+from .server_watch import ServerWatch
 from .settings import Settings
 from .tracer_provider import ProfilingTracerProvider
 
@@ -59,6 +60,8 @@ class _Activation:
         self._settings = Settings()
         self._agent: agents.Agent | None = None
         self._provider: TracerProvider | None = None
+        self._watch: ServerWatch | None = None
+        self._process = os.getpid()
 
     def begin(self) -> None:
         """Start at once if there is a tracer provider, or else as soon as there is one."""
@@ -103,33 +106,51 @@ class _Activation:
         self._agent = agents.Agent(pyroscope, wanted)
         self._undos.append(self._agent.watch_application(_relabel))
         if wanted.agent_enabled:
-            self._start_agent(self._agent)
+            if process_models.is_uwsgi():
+                # Its master forks without any hook before the fork, so that no moment could be chosen that suits an agent.
+                self._announce()
+                process_models.in_each_uwsgi_worker(_start_in_worker)
+            elif self._start_agent(self._agent):
+                self._announce()
+            else:
+                logger.warning(
+                    "Pyroscope runs in this process already, or its agent could not start: the one that runs keeps its own "
+                    "settings, span labels are added to its profiles. OTEL_PROFILING_AGENT_ENABLED=false says so from the "
+                    "start."
+                )
         thread_labels.refresh()
         _register_fork_hook()
 
-    def _start_agent(self, agent: agents.Agent) -> None:
-        name, labels = self._identity()
+    def _start_agent(self, agent: agents.Agent) -> bool:
+        """Start the agent and what ends it; whether it has started."""
         self._undos.append(agent.stop)
         self._undos.append(agent.stop_at_exit())
+        self._undos.append(process_models.before_fatal_signal(agent.stop))
+        if agent.start(*self._identity()):
+            guard.guarded("watch the profile server")(self._watch_server)(agent)
+        return agent.running
+
+    def _announce(self) -> None:
+        name, labels = self._identity()
         wanted = self._settings
-        if agent.start(name, labels):
-            logger.info(
-                "profiling %r to %s: %s at %d samples a second, sent every %d s; "
-                "span_id scope %s, span_name scope %s; labels %s",
-                name,
-                wanted.shown_server_address,
-                "+".join(wanted.types),
-                wanted.sample_rate,
-                wanted.upload_interval,
-                wanted.span_id_scope.value,
-                wanted.span_name_scope.value,
-                labels,
-            )
-        else:
-            logger.warning(
-                "Pyroscope runs in this process already, or its agent could not start: the one that runs keeps its own "
-                "settings, span labels are added to its profiles. OTEL_PROFILING_AGENT_ENABLED=false says so from the start."
-            )
+        logger.info(
+            "profiling %r to %s: %s at %d samples a second, sent every %d s; span_id scope %s, span_name scope %s; labels %s",
+            name,
+            wanted.shown_server_address,
+            "+".join(wanted.types),
+            wanted.sample_rate,
+            wanted.upload_interval,
+            wanted.span_id_scope.value,
+            wanted.span_name_scope.value,
+            labels,
+        )
+
+    def _watch_server(self, agent: agents.Agent) -> None:
+        if self._settings.behind_proxy:
+            return  # what stands between may answer us otherwise than the agent
+        self._watch = ServerWatch(self._settings, lambda: agent.running)
+        self._watch.start()
+        self._undos.append(self._watch.stop)
 
     def _baggage_names(self) -> Mapping[str, str]:
         """Return which baggage entries become labels: none of a name that each profile carries already."""
@@ -142,15 +163,33 @@ class _Activation:
     def _identity(self) -> tuple[str, dict[str, str]]:
         """Return the application's name and the labels of every profile, from the provider's current resource."""
         attributes: Mapping[str, Any] = getattr(getattr(self._provider, "resource", None), "attributes", None) or {}
+        process = os.getpid()
+        # A resource names no process by default, and may still name the one that forked this one.
+        if attributes.get(resource_labels.PROCESS, self._process) == self._process:
+            attributes = {**attributes, resource_labels.PROCESS: process}
         return (
             label_value(self._settings.application_name or resource_labels.service_name(attributes)),
             resource_labels.static_labels(attributes, self._settings.resource_labels, self._settings.labels),
         )
 
+    def start_in_worker(self) -> None:
+        """Start the agent in a process whose fork Python's hooks did not hear of; nothing may log here either."""
+        if self._agent is not None and not self._agent.running:
+            self._start_agent(self._agent)
+            _relabel()
+
     def before_fork(self) -> None:
         """Wait for a moment at which a fork does no harm to the child's agent."""
-        if self._agent is not None:
+        if self._agent is not None and self._agent.running:
+            process_models.before_exit_of_children(_stop_agent)
+            if self._watch is not None:
+                self._watch.before_fork()
             self._agent.wait_to_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on as before."""
+        if self._watch is not None:
+            self._watch.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Give the forked child an agent of its own, and the thread that forked its labels.
@@ -159,9 +198,16 @@ class _Activation:
         """
         if self._agent is not None:
             if self._agent.running:
-                # A provider that follows forks has updated its resource (process.pid) by now: its hook came first.
+                # A provider that follows forks has updated its resource by now: its hook came first.
                 self._agent.start(*self._identity())
+                if self._watch is not None:
+                    self._watch.start()
             _relabel()
+
+    def stop_agent(self) -> None:
+        """Have the agent send what it has, in a process that is about to end."""
+        if self._agent is not None:
+            self._agent.stop()
 
 
 def _relabel() -> None:
@@ -170,9 +216,28 @@ def _relabel() -> None:
     thread_labels.refresh()
 
 
+def _start_in_worker() -> None:
+    if _active is not None:
+        try:
+            _active.start_in_worker()
+        except Exception:
+            if guard.reraise:
+                raise
+
+
+def _stop_agent() -> None:
+    if _active is not None:
+        _active.stop_agent()
+
+
 def _before_fork() -> None:
     if _active is not None:
         guard.guarded("wait for a moment to fork")(_active.before_fork)()
+
+
+def _after_fork_in_parent() -> None:
+    if _active is not None:
+        guard.guarded("go on after a fork")(_active.after_fork_in_parent)()
 
 
 def _after_fork_in_child() -> None:
@@ -193,5 +258,5 @@ def _register_fork_hook() -> None:
     """Register what happens at a fork, once a process: Python has no way to take such hooks back."""
     global _fork_hook_registered  # noqa: PLW0603 - a process-wide fact
     if not _fork_hook_registered and hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
         _fork_hook_registered = True

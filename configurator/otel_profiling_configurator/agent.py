@@ -10,7 +10,9 @@ import atexit
 import functools
 import importlib
 import logging
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -19,7 +21,7 @@ from typing import Any
 from . import sampler
 from .guard import guarded, report
 from .log import logger
-from .os_threads import Helper, cpu_time, is_asleep, sleep, thread_ids
+from .os_threads import Helper, are_still, thread_ids
 from .settings import Settings
 
 EXIT_SECONDS = 2.0
@@ -31,6 +33,8 @@ def load() -> ModuleType | None:
     try:
         if sys.implementation.name != "cpython":
             raise ImportError(f"pyroscope-io needs CPython, this is {sys.implementation.name}")
+        if not getattr(sys, "_is_gil_enabled", lambda: True)():  # asked before the import, which might switch the GIL on
+            raise ImportError("pyroscope-io needs the GIL, this is a free-threaded Python that runs without it")
         return importlib.import_module("pyroscope")
     except Exception as error:  # noqa: BLE001 - a native module for another libc or interpreter may raise anything
         logger.warning(
@@ -56,9 +60,10 @@ class Agent:
         self._settings = settings
         self._configure: Callable[..., Any] = pyroscope.configure
         self._uploader = Helper()
-        self._threads: set[int] = set()
+        self._older_threads: set[int] = set()
+        self._process = 0
         self.running = False
-        """Whether an agent runs that we started in this process."""
+        """Whether an agent of ours runs, in this process or in the one that forked it."""
 
     def start(self, application_name: str, labels: Mapping[str, str]) -> bool:
         """Start the agent; False if one that somebody else started runs in this process already.
@@ -74,7 +79,7 @@ class Agent:
             logging.getLogger("pyroscope").setLevel(settings.log_level)
         # It warns that a forked child has no agent. In ours one is started.
         warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is running Pyroscope", DeprecationWarning)
-        others = thread_ids()
+        self._older_threads = thread_ids()
         self.running = bool(
             self._configure(
                 application_name=application_name,
@@ -93,34 +98,33 @@ class Agent:
                 enable_logging=settings.agent_logging,
             )
         )
-        self._threads = thread_ids() - others
-        sampler.follow(others)
+        sampler.follow(self._older_threads if self.running else None)
+        self._process = os.getpid()
         self._uploader.prepare()
         return self.running
 
     def wait_to_fork(self) -> None:
-        """Return when a fork is safe for the child's agent: just after the sampler has taken a sample.
+        """Return when a fork is safe for the child's agent: while all threads of this one sleep.
 
-        The sampler holds locks while it works, and they are copied as they are: a child forked then has an agent that waits
-        for ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Where that can't be seen (not
+        They hold locks while they work, and those are copied as they are: a child forked then has an agent that waits for
+        ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Where that can't be seen (not
         Linux), and after two sampling periods in any case, it returns.
         """
-        if not self.running or not self._threads:
-            return
-        waited, step = 0.0, 0.0002
-        before = sum(map(cpu_time, self._threads))
-        while waited < 2 / self._settings.sample_rate:
-            if sum(map(cpu_time, self._threads)) != before and all(map(is_asleep, self._threads)):
-                return
-            sleep(step)
-            waited += step
+        if self.running:
+            # Found out here: the agent's threads start one another, some time after it has said that it runs.
+            of_python = {thread.native_id for thread in threading.enumerate()}
+            are_still(thread_ids() - self._older_threads - of_python, 2 / self._settings.sample_rate)
 
     @guarded("upload the last profile")
     def stop(self) -> None:
-        """Stop our agent after it has sent what it has, waiting for that at most `EXIT_SECONDS`. Never raises."""
-        if not self.running:
+        """Stop our agent after it has sent what it has, waiting for that at most `EXIT_SECONDS`. Never raises.
+
+        In a child whose fork no hook heard of there is nothing to stop, and trying to would end the process.
+        """
+        if not self.running or self._process != os.getpid():
             return
         self.running = False
+        sampler.follow(None)
         self._uploader.run(self.pyroscope.shutdown, EXIT_SECONDS)
 
     def stop_at_exit(self) -> Callable[[], None]:

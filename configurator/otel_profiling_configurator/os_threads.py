@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import importlib.machinery
 import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -31,6 +32,8 @@ _thread = _second_instance("_thread")
 
 get_ident = _thread.get_ident
 get_native_id: Callable[[], int] = _thread.get_native_id
+allocate_lock = _thread.allocate_lock
+start_thread = _thread.start_new_thread
 Local: Any = _thread._local
 
 
@@ -88,28 +91,12 @@ class Helper:
         self._go, self._done = go, done
 
 
-def sleep(seconds: float) -> None:
-    """Block this OS thread; `time.sleep` may have become a switch to another greenlet."""
-    lock = _thread.allocate_lock()
-    lock.acquire()
-    lock.acquire(timeout=seconds)
-
-
 def thread_ids() -> set[int]:
     """Return the kernel's ids of all threads of this process, native ones too; empty where the system has no ``/proc``."""
     try:
         return {int(name) for name in os.listdir("/proc/self/task")}  # noqa: PTH208 - names are all that is wanted
     except OSError:
         return set()
-
-
-def is_asleep(thread_id: int) -> bool:
-    """Whether the thread waits for something: it neither runs nor wants to. One that has ended counts as asleep."""
-    try:
-        with open(f"/proc/self/task/{thread_id}/stat", "rb") as file:  # noqa: PTH123 - the cheapest way, between two polls
-            return file.read().rpartition(b") ")[2][:1] not in b"RD"
-    except OSError:
-        return True
 
 
 def cpu_time(thread_id: int) -> int:
@@ -128,6 +115,9 @@ class State:
     """
 
     def __init__(self, thread_id: int) -> None:
+        import ctypes  # noqa: PLC0415 - takes milliseconds, and only processes that make spans need it
+
+        self._buffer = ctypes.create_string_buffer(64)
         # Where the thread waits in the kernel, which some kernels keep to themselves, is had at a third of the other's cost.
         for self._name in (f"/task/{thread_id}/wchan", f"/task/{thread_id}/stat"):
             self._file = os.open("/proc/self" + self._name, os.O_RDONLY | os.O_CLOEXEC)
@@ -140,8 +130,11 @@ class State:
         raise OSError(errno.EBUSY, "not asleep")
 
     def is_asleep(self) -> bool:
-        """Whether the thread waits for something: it neither runs nor wants to."""
-        text = os.pread(self._file, 64, 0)
+        """Whether the thread waits for something: it neither runs nor wants to. The GIL is held, see `are_still`."""
+        length = _libc().pread(self._file, self._buffer, len(self._buffer), 0)
+        if length < 0:
+            raise OSError(errno.EIO, "no state of a thread")
+        text = self._buffer.raw[:length]
         _, in_brackets, fields = text.rpartition(b") ")
         return fields[:1] not in b"RD" if in_brackets else text not in (b"0", b"")
 
@@ -150,3 +143,51 @@ class State:
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/self/fd/{self._file}").endswith(self._name):  # noqa: PTH115 - no path objects here
                 os.close(self._file)
+
+
+def are_still(thread_ids: Iterable[int], seconds: float) -> bool:
+    """Whether all of these threads sleep, and have used no CPU time between two looks; waits for that at most `seconds`.
+
+    A single look might see each of them between two moves. The GIL is held all the time: where other threads want it, each
+    system call that gives it up gets it back 5 ms later, and these are some dozens.
+    """
+    libc = _libc()
+    threads = [(thread, f"/proc/self/task/{thread}/stat".encode()) for thread in thread_ids]
+    end = time.monotonic() + seconds
+    before = -1
+    while time.monotonic() < end:
+        now = 0
+        for thread, path in threads:
+            if _state(libc, path) in b"RD":
+                now = -1
+                break
+            now += cpu_time(thread)
+        if now == before != -1:
+            return True
+        before = now
+        libc.usleep(_BETWEEN_LOOKS)
+    return False
+
+
+_BETWEEN_LOOKS = 100
+"""Microseconds. The sampler, once awake, does something in each stretch of this length."""
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes  # noqa: PLC0415 - takes milliseconds, and only processes that fork need it
+
+    return ctypes.PyDLL(None)  # as opposed to CDLL, it holds the GIL during a call
+
+
+def _state(libc: Any, path: bytes) -> bytes:
+    """Return the letter of a thread's state from its ``stat`` file; ``S`` for one that has ended."""
+    import ctypes  # noqa: PLC0415 - as above
+
+    file = libc.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if file < 0:
+        return b"S"
+    buffer = ctypes.create_string_buffer(128)
+    libc.read(file, buffer, 127)
+    libc.close(file)
+    return buffer.value.rpartition(b") ")[2][:1] or b"S"

@@ -13,6 +13,7 @@ from .labels import label_value
 from .settings import MAX_LABELS, label_name
 
 SERVICE_NAME = "service.name"
+PROCESS = "process.pid"
 
 DEFAULT_RESOURCE_LABELS: Mapping[str, str] = {
     "service.namespace": "service_namespace",

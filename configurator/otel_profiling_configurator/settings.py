@@ -21,6 +21,7 @@ from .scope import Scope
 T = TypeVar("T")
 
 SDK_DISABLED = "OTEL_SDK_DISABLED"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 PROFILE_TYPES = ("cpu", "wall", "memory")
 
 MAX_LABELS = 16
@@ -28,6 +29,13 @@ MAX_LABELS = 16
 
 MAX_BAGGAGE_KEYS = 8
 """Most labels we make of baggage: together with the static ones still fewer than the server allows."""
+
+MAX_NAME = 1024
+"""Longest label name that Pyroscope takes by default."""
+
+MAX_HEADER = 4096
+"""Longest header value and credential that we send, in characters. Servers refuse requests with more than 8 KiB or so of
+headers, and would refuse every upload."""
 
 _SHOWN_CHARACTERS = 80
 """How much of a bad value a warning quotes."""
@@ -74,6 +82,9 @@ class Settings:
     """Whether the agent writes its own log to stderr: only if the user asked for a level. It repeats a failed upload's
     line with every interval, which nobody should get unasked."""
 
+    behind_proxy: bool = False
+    """Whether a proxy may stand between the agent and the server: the agent obeys ``HTTP_PROXY`` and its like."""
+
     @property
     def shown_server_address(self) -> str:
         """The server's address without the user and password that a URL may contain."""
@@ -91,9 +102,9 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "agent_enabled": reader.get(_boolean, names.OTEL_PROFILING_AGENT_ENABLED),
         "server_address": reader.get(_address, names.OTEL_PROFILING_SERVER_ADDRESS, "PYROSCOPE_SERVER_ADDRESS"),
         "application_name": reader.get(_text, names.OTEL_PROFILING_APPLICATION_NAME, "PYROSCOPE_APPLICATION_NAME"),
-        "basic_auth_user": reader.get(_text, names.OTEL_PROFILING_BASIC_AUTH_USER, "PYROSCOPE_BASIC_AUTH_USER"),
+        "basic_auth_user": reader.get(_credential, names.OTEL_PROFILING_BASIC_AUTH_USER, "PYROSCOPE_BASIC_AUTH_USER"),
         "basic_auth_password": reader.get(
-            _text, names.OTEL_PROFILING_BASIC_AUTH_PASSWORD, "PYROSCOPE_BASIC_AUTH_PASSWORD", secret=True
+            _credential, names.OTEL_PROFILING_BASIC_AUTH_PASSWORD, "PYROSCOPE_BASIC_AUTH_PASSWORD", secret=True
         ),
         "tenant_id": reader.get(_header_value, names.OTEL_PROFILING_TENANT_ID, "PYROSCOPE_TENANT_ID"),
         "headers": reader.headers(),
@@ -106,6 +117,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "gil_only": reader.get(_boolean, names.OTEL_PROFILING_GIL_ONLY),
         "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
     }
+    values["behind_proxy"] = any(environ.get(name) or environ.get(name.lower()) for name in PROXIES)
     values["agent_logging"] = values["log_level"] is not None
     return Settings(**{name: value for name, value in values.items() if value is not None}), reader.warnings
 
@@ -114,13 +126,15 @@ def label_name(text: str) -> str:
     """Return `text` as a label name that Pyroscope accepts: dots and other foreign characters become underscores.
 
     Raises:
-        ValueError: nothing is left, or the name is one of the server's own (``__name__``).
+        ValueError: nothing is left, it is too long, or the name is one of the server's own (``__name__``).
     """
     name = re.sub(r"[^A-Za-z0-9_]", "_", text.strip())
     if name[:1].isdigit():
         name = "_" + name
     if not _LABEL_NAME.fullmatch(name) or not name.strip("_"):
         raise ValueError("a label needs a name")
+    if len(name) > MAX_NAME:
+        raise ValueError(f"a label's name is no longer than {MAX_NAME} characters")
     if name.startswith("__"):
         raise ValueError("names that begin with two underscores belong to the server")
     if name in ("service_name", "trace_id", "span_id", "span_name"):
@@ -238,6 +252,12 @@ def _header_name(text: str) -> str:
 def _header_value(text: str) -> str:
     if not _text(text).isprintable():
         raise ValueError("not a header value")
+    return _credential(text)
+
+
+def _credential(text: str) -> str:
+    if len(_text(text)) > MAX_HEADER:
+        raise ValueError(f"longer than {MAX_HEADER} characters")
     return text
 
 

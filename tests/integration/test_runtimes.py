@@ -1,8 +1,6 @@
 """Samples carry the right span wherever Python can switch between tasks, with nothing but the OpenTelemetry API in the
 application."""
 
-import sys
-
 import pytest
 
 from .conftest import ACCURACY_SAMPLE_RATE, ACCURACY_SECONDS, APPS, assert_accurate

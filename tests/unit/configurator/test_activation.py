@@ -26,6 +26,7 @@ from otel_profiling_configurator import (
     deactivate,
     guard,
     log,
+    process_models,
     runtime_context,
     settings,
     switches,
@@ -557,7 +558,7 @@ def test_identity(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None
     activate()
     (agent,) = pyroscope.agents
     assert agent["application_name"] == "shop"
-    assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1"}
+    assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1", "process_pid": str(os.getpid())}
 
 
 def test_identity_that_the_user_set(
@@ -594,7 +595,7 @@ def test_provider_without_a_resource(pyroscope: Pyroscope) -> None:
     trace.set_tracer_provider(WithoutResource())
     activate()
     (agent,) = pyroscope.agents
-    assert (agent["application_name"], agent["tags"]) == ("unknown_service", {})
+    assert (agent["application_name"], agent["tags"]) == ("unknown_service", {"process_pid": str(os.getpid())})
 
 
 # In a forked child. The hook is called as the interpreter calls it; real forks are the integration tests' business.
@@ -677,4 +678,76 @@ def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPa
     for _ in range(3):
         activate()
         deactivate()
-    assert registered == [{"before": activation._before_fork, "after_in_child": activation._after_fork_in_child}]
+    assert registered == [
+        {
+            "before": activation._before_fork,
+            "after_in_parent": activation._after_fork_in_parent,
+            "after_in_child": activation._after_fork_in_child,
+        }
+    ]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["resource names it", "resource does not"])
+def test_process_of_a_forked_child(named: bool, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child's profile names the child, also where the resource still names the process that forked it."""
+    resource = Resource({"service.name": "shop", **({"process.pid": os.getpid()} if named else {})})
+    trace.set_tracer_provider(TracerProvider(resource=resource, shutdown_on_exit=False))
+    activate()
+    pyroscope.running = False
+    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    activation._after_fork_in_child()
+    assert [agent["tags"]["process_pid"] for agent in pyroscope.agents][1] == "4711"
+    monkeypatch.undo()
+
+
+def test_process_that_the_resource_names(pyroscope: Pyroscope) -> None:
+    """A resource that knows better, such as the host's number of a container's process, is believed."""
+    trace.set_tracer_provider(TracerProvider(resource=Resource({"process.pid": 99}), shutdown_on_exit=False))
+    activate()
+    assert pyroscope.agents[0]["tags"]["process_pid"] == "99"
+
+
+def test_uwsgi(global_provider: TracerProvider, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The master has no agent; each worker starts one when uWSGI says that it has been forked."""
+    assert global_provider
+    hooks: list[Any] = []
+    monkeypatch.setattr(process_models, "is_uwsgi", lambda: True)
+    monkeypatch.setattr(process_models, "in_each_uwsgi_worker", hooks.append)
+    activate()
+    assert pyroscope.agents == []
+    activation._before_fork()
+    (start,) = hooks
+    with trace.get_tracer("test").start_as_current_span("GET /") as span:
+        start()
+        start()
+        assert pyroscope.tags.current() == pairs_of(span)
+    assert len(pyroscope.agents) == 1
+
+
+def test_leaving_without_atexit(global_provider: TracerProvider, pyroscope: Pyroscope) -> None:
+    """What children call before they leave ends the agent that runs, and is harmless where none does."""
+    assert global_provider
+    activation._stop_agent()
+    activate()
+    activation._stop_agent()
+    activation._stop_agent()
+    assert pyroscope.shutdowns == 1
+
+
+@pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
+def test_watch_behind_a_proxy(proxy: str, global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is not watched where a proxy stands in between: it may answer us otherwise than the agent."""
+    assert global_provider
+    started_watches: list[object] = []
+
+    def start(watch: object) -> None:
+        started_watches.append(watch)
+
+    monkeypatch.setattr(activation.ServerWatch, "start", start)
+    monkeypatch.setenv("https_proxy", proxy)
+    for name in settings.PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    activate()
+    assert len(started_watches) == (0 if proxy else 1)
+    activation._before_fork()
+    activation._after_fork_in_parent()

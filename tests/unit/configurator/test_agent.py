@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import importlib
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -330,3 +331,23 @@ def test_tag_writer(native: Any, used: str) -> None:
     if native is not None:
         module.lib = native  # type: ignore[attr-defined]
     assert agents.tag_writer(module) is (native if used == "native" else module)
+
+
+def test_stop_in_a_child_without_an_agent(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no hook heard of the fork, the agent of the parent is not shut down: that would end the child."""
+    agent = started(pyroscope)
+    parent = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: parent + 1)
+    agent.stop()
+    assert pyroscope.shutdowns == 0
+    monkeypatch.undo()
+    agent.stop()
+    assert pyroscope.shutdowns == 1
+
+
+def test_free_threaded_python(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Without the GIL nothing is imported that would need it; one warning says so."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert agents.load() is None
+    (record,) = caplog.records
+    assert "free-threaded" in record.getMessage()

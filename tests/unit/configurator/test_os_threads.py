@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextvars
+import hashlib
 import threading
 import time
 from types import SimpleNamespace
@@ -129,29 +130,29 @@ def test_function_that_hangs(situation: str) -> None:
 
 @pytest.mark.skipif(not os_threads.thread_ids(), reason="no /proc here")
 def test_other_threads_of_the_process() -> None:
-    """A thread that waits is asleep, one that computes uses CPU time, one that has ended is asleep and has used none."""
-    start, stop, computing = threading.Event(), threading.Event(), threading.Event()
+    """A thread that waits is still, one that computes is not and uses CPU time, one that has ended has used none."""
+    start, computing = threading.Event(), threading.Event()
 
     def work() -> None:
         start.wait(10)
         computing.set()
-        while not stop.is_set():
-            sum(range(1000))
+        # Without the GIL, as the agent's threads work; a second or so, which is what the two looks below have.
+        hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2_000_000)
 
     others = os_threads.thread_ids()
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     (worker,) = os_threads.thread_ids() - others
-    while not os_threads.is_asleep(worker):
-        os_threads.sleep(0.001)
+    assert os_threads.are_still([worker], 10)
     used = os_threads.cpu_time(worker)
     start.set()
     assert computing.wait(10)
     while os_threads.cpu_time(worker) <= used:
-        os_threads.sleep(0.001)
-    stop.set()
-    thread.join(10)
+        time.sleep(0.001)
+    assert not os_threads.are_still([worker], 0.01)
+    assert not os_threads.are_still([worker], 0)
+    thread.join(30)
     while worker in os_threads.thread_ids():
-        os_threads.sleep(0.001)
-    assert os_threads.is_asleep(worker)
+        time.sleep(0.001)
+    assert os_threads.are_still([worker], 10)
     assert os_threads.cpu_time(worker) == 0

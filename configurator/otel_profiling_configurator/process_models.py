@@ -1,0 +1,104 @@
+"""Forks that Python's fork hooks and exits that `atexit` never hear of.
+
+uWSGI forks in C and calls no Python hook. Children of `multiprocessing` (and so of `concurrent.futures`) and workers of Celery
+leave with ``os._exit``, which skips `atexit`. Each has a hook of its own, and those are used: a wrapper around ``os._exit``
+would also catch the programs that call it because they must leave at once. uvicorn, when it has shut down on SIGTERM, raises
+that signal again with its default action, so that whoever waits for the process sees why it ended.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+_FORK_HOOK = "post_fork_hook"
+"""The name by which uWSGI's embedded module knows what to call in each worker."""
+
+_LAST = -100
+"""Priority among `multiprocessing`'s finalizers: after the application's own."""
+
+_FATAL = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM), getattr(signal, "SIGQUIT", signal.SIGTERM)}
+"""Signals by which processes are told to end, and do where nobody handles them."""
+
+_arranged: set[str] = set()
+
+
+def before_exit_of_children(stop: Callable[[], None]) -> None:
+    """Have `stop` called before a forked child leaves with ``os._exit``; to be called before each fork.
+
+    What isn't imported by then can't have made the child. `stop` must do nothing in a process where nothing is to be stopped.
+    """
+    if "multiprocessing.util" in sys.modules and "multiprocessing" not in _arranged:
+        _arranged.add("multiprocessing")
+        util: Any = sys.modules["multiprocessing.util"]
+        # The child begins with no finalizers, and calls this next; as a key it wants an object that lives on.
+        util.register_after_fork(util, lambda util: util.Finalize(None, stop, exitpriority=_LAST))
+    if "celery.signals" in sys.modules and "celery" not in _arranged:
+        _arranged.add("celery")
+        sys.modules["celery.signals"].worker_process_shutdown.connect(lambda **_: stop(), weak=False)
+
+
+def before_fatal_signal(stop: Callable[[], None]) -> Callable[[], None]:
+    """Have `stop` called before the process raises a signal that ends it; return what ends that.
+
+    No signal has a handler because of this: what others send still ends the process at once, if it would without us.
+    """
+    original = signal.raise_signal
+
+    @functools.wraps(original)
+    def raise_signal(number: int, /) -> None:
+        if number in _FATAL and signal.getsignal(number) is signal.SIG_DFL:
+            stop()
+        original(number)
+
+    def undo() -> None:
+        if signal.raise_signal is raise_signal:
+            signal.raise_signal = original
+
+    signal.raise_signal = raise_signal
+    return undo
+
+
+def is_uwsgi() -> bool:
+    """Whether this interpreter is embedded in uWSGI."""
+    return not sys.orig_argv and os.path.basename(sys.executable or "").startswith("uwsgi")  # noqa: PTH119 - start-up cost
+
+
+def in_each_uwsgi_worker(start: Callable[[], None]) -> None:
+    """Call `start` in each worker once it has been forked (without a master: once it begins); here, if this is a worker.
+
+    At start-up uWSGI's module does not exist yet. uWSGI fills the one it finds, so that it can be made with the hook in it.
+    """
+    module: Any = sys.modules.get("uwsgi")
+    if module is None:
+        sys.modules["uwsgi"] = _Uwsgi("uwsgi", start)
+    elif module.worker_id():
+        start()
+    else:
+        setattr(module, _FORK_HOOK, _both(start, getattr(module, _FORK_HOOK, None)))
+
+
+class _Uwsgi(ModuleType):
+    """The module ``uwsgi``, which calls ours before whatever hook the application sets (``uwsgidecorators`` does)."""
+
+    def __init__(self, name: str, start: Callable[[], None]) -> None:
+        super().__init__(name)
+        super().__setattr__("_otel_profiling_start", start)
+        super().__setattr__(_FORK_HOOK, start)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _both(self._otel_profiling_start, value) if name == _FORK_HOOK else value)
+
+
+def _both(first: Callable[[], None], second: Callable[[], object] | None) -> Callable[[], None]:
+    def both() -> None:
+        first()
+        if second is not None:
+            second()
+
+    return both
