@@ -39,7 +39,8 @@ distros: $(DISTROS)/ready
 	$(DISTROS)/bin/pytest tests/integration/test_other_distros.py tests/integration/test_agent.py
 
 frameworks: $(FRAMEWORKS)/ready
-	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py tests/integration/test_runtimes.py
+	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py tests/integration/test_runtimes.py \
+		tests/integration/test_many_spans.py
 
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \

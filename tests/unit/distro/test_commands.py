@@ -97,7 +97,12 @@ def test_signal(number: int, code: int, line: str, capsys: pytest.CaptureFixture
     """A signal ends the command with one line and the exit code that shells use; handlers are as before."""
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(demo, "Service", lambda *_: signal.raise_signal(number))
-    assert main(["demo"]) == code
+    # A shell has its background jobs, and what they start, ignore it.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["demo"]) == code
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert capsys.readouterr().err == f"otel-profiling: {line}\n"
     assert signal.getsignal(signal.SIGTERM) is before
 
