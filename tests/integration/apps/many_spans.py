@@ -39,8 +39,8 @@ class Recorder:
 
 pyroscope.lib = Recorder(pyroscope.lib)
 
-from opentelemetry import context, trace
-from opentelemetry.instrumentation.auto_instrumentation import initialize
+from opentelemetry import context, trace  # noqa: E402 - after the agent's module was replaced
+from opentelemetry.instrumentation.auto_instrumentation import initialize  # noqa: E402 - as above
 
 initialize()
 tracer = trace.get_tracer("application")
@@ -86,7 +86,7 @@ async def tasks(count, wide=10):
 
 
 def greenlets(count, wide=10):
-    import greenlet
+    import greenlet  # noqa: PLC0415 - imported while spans are current on other threads
 
     def one(count):
         for number in range(count):
