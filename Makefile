@@ -11,7 +11,7 @@ SOURCES := pyproject.toml configurator/pyproject.toml
 
 IMAGE := build/image
 
-.PHONY: help test lint unit integration distros frameworks servers oldest image image-test injection demo bench soak proto clean
+.PHONY: help test lint unit integration portable distros frameworks servers oldest image image-test injection demo bench soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
@@ -35,12 +35,16 @@ unit: $(VENV)/ready
 integration: $(VENV)/ready
 	$(VENV)/bin/pytest tests/integration
 
+# The integration tests whose outcome may depend on the Python.
+portable: $(VENV)/ready
+	$(VENV)/bin/pytest tests/integration/test_labels.py tests/integration/test_runtimes.py tests/integration/test_host.py \
+		tests/integration/test_process_exits.py
+
 distros: $(DISTROS)/ready
 	$(DISTROS)/bin/pytest tests/integration/test_other_distros.py tests/integration/test_agent.py
 
 frameworks: $(FRAMEWORKS)/ready
-	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py tests/integration/test_runtimes.py \
-		tests/integration/test_many_spans.py
+	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py
 
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
@@ -65,7 +69,7 @@ injection: $(VENV)/ready
 	$(VENV)/bin/pytest tests/image/test_injection.py -k "test_flask or test_fastapi or arbitrary_user"
 
 servers: $(SERVERS)/ready
-	$(SERVERS)/bin/pytest tests/integration/test_servers.py tests/integration/test_fork_under_fire.py
+	$(SERVERS)/bin/pytest tests/integration/test_servers.py
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/otel-profiling demo
@@ -90,7 +94,7 @@ proto:
 $(VENV)/ready: $(SOURCES)
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(VENV)/bin/pip install --quiet --editable ./configurator --editable '.[demo]' --group test --group lint
+	$(VENV)/bin/pip install --quiet --editable ./configurator --editable '.[demo]' --group test --group runtimes --group lint
 	touch $@
 
 $(DISTROS)/ready: $(SOURCES)

@@ -44,6 +44,7 @@ def _patched():
         context_api.attach,
         context_api.detach,
         trace._TRACER_PROVIDER,
+        trace.get_current_span,
         trace._set_tracer_provider,
         vars(Span)["update_name"],
         vars(trace.NonRecordingSpan)["update_name"],

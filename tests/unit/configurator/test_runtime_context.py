@@ -8,13 +8,16 @@ from typing import Any
 
 import opentelemetry.context as context_api
 import pytest
+from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.context.context import _RuntimeContext
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, propagation, set_span_in_context
 from otel_profiling_configurator import runtime_context
 from otel_profiling_configurator.runtime_context import ProfilingRuntimeContext
-from otel_profiling_configurator.thread_labels import refresh
+from otel_profiling_configurator.thread_labels import CURRENT_SPAN, refresh
 
-from .fakes import TRACE, Tags, context_with, expected, on_a_thread, root_labels
+from .fakes import TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context
 
 A = context_with(root_labels("a", 0xA))
 B = context_with(root_labels("b", 0xB))
@@ -180,3 +183,31 @@ def test_undo_after_somebody_else() -> None:
         theirs = context_api._RUNTIME_CONTEXT = Stack()
         undo()
         assert context_api._RUNTIME_CONTEXT is theirs
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        INVALID_SPAN,
+        NonRecordingSpan(span_context()),
+        TracerProvider(shutdown_on_exit=False).get_tracer("t").start_span("s"),
+        None,
+    ],
+    ids=["invalid", "not recording", "of the SDK", "none"],
+)
+def test_current_span(following: Tags, span: Span | None) -> None:
+    """The shorter `get_current_span` finds what the API's own finds: in a context that is given, and in the current one."""
+    original = propagation.get_current_span
+    assert trace.get_current_span is not original
+    context = Context() if span is None else set_span_in_context(span, Context())
+    assert trace.get_current_span(context) is original(context)
+    token = attach(context)
+    assert trace.get_current_span() is original() is (span or INVALID_SPAN)
+    detach(token)
+    assert following.current() == {}
+
+
+def test_current_span_that_is_none(following: Tags) -> None:
+    """Anything else under the span's key is no span."""
+    assert trace.get_current_span(Context({CURRENT_SPAN: "text"})) is INVALID_SPAN
+    assert following.current() == {}
