@@ -6,8 +6,8 @@ import pytest
 from .conftest import ACCURACY_SAMPLE_RATE, ACCURACY_SECONDS, APPS, assert_accurate
 from .test_labels import NOTHING
 
-SHARE = 0.97
-"""Right samples of an application. What is missing was taken in the 0.1 to 0.2 ms between a stack and its labels."""
+SHARE = 0.98
+"""Right samples of an application. What is missing was taken while its labels changed."""
 LEAST = 0.9
 """Right samples of each single handler: some 300 are too few for `SHARE`, and enough to tell one that is not followed."""
 
