@@ -149,10 +149,10 @@ def cases(tracer: Any) -> dict[str, Callable[[int], float]]:
         "child span": child_span,
         "attach and detach": attach_detach,
         "asyncio step inside one span": step_inside_one_span,
-        "asyncio step, spans of one route alternating": step_alternating("root", "root"),
-        "asyncio step, spans of two routes alternating": step_alternating("root 0", "root 1"),
+        "asyncio step to a span of the same route": step_alternating("root", "root"),
+        "asyncio step to a span of another route": step_alternating("root 0", "root 1"),
         "worker-thread hop": worker_thread_hop,
-        "greenlet switch, spans of two routes alternating": greenlet_switch,
+        "greenlet switch to another span": greenlet_switch,
     }
     if importlib.util.find_spec("greenlet") is None:
         every.popitem()
