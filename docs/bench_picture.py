@@ -20,34 +20,26 @@ WIDTH = 920
 MARGIN = 24
 
 STYLE = """
-.page { fill: #ffffff; stroke: #d0d7de }
-text { font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif; font-size: 12px;
-  fill: #59636e }
-.title { font-size: 16px; font-weight: 600; fill: #1f2328 }
-.name { font-size: 13px; font-weight: 600; fill: #1f2328 }
-.value { font-size: 12px; fill: #1f2328 }
+text { font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif; font-size: 12px }
+.title { font-size: 16px; font-weight: 600 } .name { font-size: 13px; font-weight: 600 }
 .start { text-anchor: start } .middle { text-anchor: middle } .end { text-anchor: end }
-.grid { stroke: #e4e8ec; stroke-width: 1 }
-.axis { stroke: #8c959f; stroke-width: 1 }
-.ours { --colour: #0b62d6 } .other { --colour: #c2570c }
-.line { fill: none; stroke: var(--colour); stroke-width: 2; stroke-linejoin: round }
-.band { fill: var(--colour); opacity: 0.18 }
-.other .line { stroke-dasharray: 5 3 }
-.dot { fill: var(--colour) }
-.other .dot { fill: var(--page); stroke: var(--colour); stroke-width: 1.5 }
-.bar { fill: var(--colour) }
-.other .bar { opacity: 0.75 }
-.whisker { stroke: #1f2328; stroke-width: 1.2; fill: none }
-:root { --page: #ffffff }
-@media (prefers-color-scheme: dark) {
-  :root { --page: #0d1117 }
-  .page { fill: #0d1117; stroke: #30363d }
-  text { fill: #9198a1 }
-  .title, .name, .value { fill: #f0f6fc }
-  .grid { stroke: #262c34 } .axis { stroke: #6e7681 } .whisker { stroke: #f0f6fc }
-  .ours { --colour: #58a6ff } .other { --colour: #f0883e }
-}
+.line { fill: none; stroke-width: 2; stroke-linejoin: round } .other .line { stroke-dasharray: 5 3 }
+.dot { stroke-width: 1.5 } .band { opacity: 0.18; stroke: none } .other .bar { opacity: 0.8 }
+.whisker { stroke-width: 1.2; fill: none }
 """
+
+COLOURS = """
+.page {{ fill: {page}; stroke: {border} }} .grid {{ stroke: {grid} }} .axis {{ stroke: {axis} }}
+text {{ fill: {quiet} }} .title, .name, .value {{ fill: {text} }} .whisker {{ stroke: {text} }}
+.ours .line, .ours .dot {{ stroke: {ours} }} .ours .dot, .ours .band, .ours .bar {{ fill: {ours} }}
+.other .line, .other .dot {{ stroke: {other} }} .other .band, .other .bar {{ fill: {other} }} .other .dot {{ fill: {page} }}
+"""
+"""By name, and not with CSS variables, which not every viewer of SVG knows."""
+
+LIGHT = {"page": "#ffffff", "border": "#d0d7de", "grid": "#e4e8ec", "axis": "#8c959f", "quiet": "#59636e", "text": "#1f2328"}
+LIGHT |= {"ours": "#0b62d6", "other": "#c2570c"}
+DARK = {"page": "#0d1117", "border": "#30363d", "grid": "#262c34", "axis": "#6e7681", "quiet": "#9198a1", "text": "#f0f6fc"}
+DARK |= {"ours": "#58a6ff", "other": "#f0883e"}
 
 
 class Picture:
@@ -81,11 +73,12 @@ class Picture:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" '
             'role="img" aria-labelledby="title description">'
         )
+        dark = f"@media (prefers-color-scheme: dark) {{{COLOURS.format(**DARK)}}}\n"
         head = [
             opening,
             element("title", escape(self._title), id="title"),
             element("desc", escape(self._description), id="description"),
-            element("style", STYLE),
+            element("style", STYLE + COLOURS.format(**LIGHT) + dark),
             element("rect", x=0.5, y=0.5, width=WIDTH - 1, height=height - 1, rx=8, class_="page"),
         ]
         path.write_text("\n".join([*head, *self._parts, "</svg>"]) + "\n")
