@@ -7,18 +7,23 @@ OLDEST := .venv-oldest-$(TAG)
 FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
+BENCH := .venv-bench-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml
 
 IMAGE := build/image
+FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration portable distros frameworks servers oldest image image-test injection demo bench soak proto clean
+.PHONY: help test lint unit integration portable distros frameworks servers oldest image image-test injection demo \
+	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
-	@echo 'make bench    what it costs, beside the plain SDK and beside pyroscope-otel'
+	@echo 'make bench    what it costs and how right it is, beside the plain SDK and pyroscope-otel, in tables and pictures;'
+	@echo '              needs wrk and some 35 minutes on a quiet machine; one at a time: make bench-startup, bench-cost,'
+	@echo '              bench-accuracy (13 minutes), bench-load (16 minutes), bench-pictures (what the others kept)'
 	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
@@ -74,10 +79,28 @@ servers: $(SERVERS)/ready
 demo: $(DEMO)/ready
 	$(DEMO)/bin/otel-profiling demo
 
-bench: $(VENV)/ready
-	$(VENV)/bin/pip install --quiet --group bench
-	$(VENV)/bin/python tests/benchmarks/startup.py
-	$(VENV)/bin/python tests/benchmarks/cost.py
+# One after the other, also with `make -j`: each wants the machine for itself.
+bench: $(BENCH)/ready
+	@command -v wrk >/dev/null || { echo 'bench-load needs wrk: apt-get install wrk' >&2; exit 1; }
+	for part in startup cost accuracy load pictures; do $(MAKE) --no-print-directory bench-$$part || exit 1; done
+
+bench-startup: $(BENCH)/ready
+	$(BENCH)/bin/python tests/benchmarks/startup.py
+
+bench-cost: $(BENCH)/ready
+	mkdir -p $(FIGURES)
+	$(BENCH)/bin/python tests/benchmarks/cost.py --json $(FIGURES)/cost.json
+
+bench-accuracy: $(BENCH)/ready
+	mkdir -p $(FIGURES)
+	$(BENCH)/bin/python tests/benchmarks/accuracy.py --json $(FIGURES)/accuracy.json
+
+bench-load: $(BENCH)/ready
+	mkdir -p $(FIGURES)
+	$(BENCH)/bin/python tests/benchmarks/under_load.py --json $(FIGURES)/load.json
+
+bench-pictures: $(BENCH)/ready
+	$(BENCH)/bin/python docs/bench_picture.py --accuracy $(FIGURES)/accuracy.json --cost $(FIGURES)/cost.json
 
 SECONDS ?= 600
 soak: $(SERVERS)/ready
@@ -119,6 +142,12 @@ $(OLDEST)/ready: $(SOURCES) tests/oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --upgrade 'pip >= 25.1'
 	$(OLDEST)/bin/pip install --quiet --constraint tests/oldest.txt --editable ./configurator --editable . --group oldest
+	touch $@
+
+$(BENCH)/ready: $(SOURCES)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(BENCH)/bin/pip install --quiet --editable ./configurator --editable . --group bench
 	touch $@
 
 $(DEMO)/ready: $(SOURCES)

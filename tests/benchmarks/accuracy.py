@@ -227,11 +227,11 @@ def main() -> None:
             for step in arguments.steps:
                 right, total = measure(configuration, model, step, arguments.seconds)
                 low, high = interval(right, total)
-                figures.append(
-                    {"configuration": configuration, "model": model, "step_ms": step, "right": right, "total": total}
-                )
+                figure = {"configuration": configuration, "model": model, "step_ms": step, "right": right, "total": total}
+                figures.append({**figure, "low": low, "high": high})
                 cells.append(f"{right / total:.1%} ({low:.0%} to {high:.0%})")
             print(f"| {model} | {configuration} | " + " | ".join(cells) + " |", flush=True)
+    print()
     if arguments.json:
         Path(arguments.json).write_text(json.dumps({"python": sys.version.split()[0], "figures": figures}, indent=1))
 

@@ -3,30 +3,45 @@
 Each configuration is a process of its own, and the processes take turns at every case, round by round: whatever else the
 machine does falls on all of them. They are started anew several times, since where things lie in memory alone makes a process
 several percent faster or slower. The same agent samples in all three, so the differences are those of the labels.
-A figure is the median over all turns of the difference to the plain SDK in the same round, in the thread's CPU time.
+A figure is the median over all turns of the difference to the plain SDK in the same round, in CPU time of the threads that
+the case runs on. Its 95 % interval is a bootstrap over the starts.
 
-Run as ``python tests/benchmarks/cost.py``; prints Markdown.
+Run as ``python tests/benchmarks/cost.py``; prints Markdown, and with ``--json FILE`` keeps the figures for the picture.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextvars
+import functools
+import importlib.util
 import json
-import statistics
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from intervals import Estimate, median_of
 
 CONFIGURATIONS = ("plain SDK", "pyroscope-otel", "otel-profiling-distro")
 BATCH_SECONDS = 0.03
+APPLICATION = "bench"
+SERVER = "http://127.0.0.1:9"
+"""Nothing listens there, and an hour between uploads is longer than any run."""
+
+Groups = list[list[float]]
+"""Turns, by the start of the processes that took them."""
 
 
-def worker(configuration: str) -> None:
-    """Set one configuration up, then time the cases that standard input names."""
-    import pyroscope
-    from opentelemetry import context, trace
+def set_up(configuration: str) -> None:
+    """Set one configuration up, with an agent as this project starts it."""
+    from opentelemetry import trace
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -34,9 +49,8 @@ def worker(configuration: str) -> None:
         def export(self, spans: object) -> SpanExportResult:
             return SpanExportResult.SUCCESS
 
-    provider = TracerProvider()
-    # Nothing listens there: an hour between uploads is longer than any run.
-    pyroscope.configure(application_name="bench", server_address="http://127.0.0.1:9", upload_interval=3600)
+    # Nothing in the resource but the name: no static labels that only one of the agents would have.
+    provider = TracerProvider(resource=Resource({"service.name": APPLICATION}))
     if configuration == "pyroscope-otel":
         from pyroscope.otel import PyroscopeSpanProcessor
 
@@ -44,14 +58,21 @@ def worker(configuration: str) -> None:
     provider.add_span_processor(BatchSpanProcessor(Discard()))
     trace.set_tracer_provider(provider)
     if configuration == "otel-profiling-distro":
-        import os
-
         from otel_profiling_configurator import activate
 
-        os.environ["OTEL_PROFILING_AGENT_ENABLED"] = "false"
+        # It has to start the agent itself, or it would not know whose samples to keep the labels for.
+        os.environ.update(OTEL_PROFILING_SERVER_ADDRESS=SERVER, OTEL_PROFILING_UPLOAD_INTERVAL="1h")
         activate()
         assert type(trace.get_tracer_provider()).__name__ == "ProfilingTracerProvider"
-    tracer = trace.get_tracer("bench")
+    else:
+        import pyroscope
+
+        assert pyroscope.configure(application_name=APPLICATION, server_address=SERVER, upload_interval=3600)
+
+
+def cases(tracer: Any) -> dict[str, Callable[[int], float]]:
+    """Return what is measured: functions of a number of operations that return how much CPU time those took, in seconds."""
+    from opentelemetry import context
 
     def root_span(count: int) -> float:
         start = time.thread_time()
@@ -82,86 +103,161 @@ def worker(configuration: str) -> None:
 
         return asyncio.run(steps())
 
-    def step_alternating_spans(count: int) -> float:
-        async def steps(number: int) -> None:
-            with tracer.start_as_current_span(f"root {number}"):
-                for _ in range(count // 2):
+    def step_alternating(*names: str) -> Callable[[int], float]:
+        async def steps(name: str, count: int) -> None:
+            with tracer.start_as_current_span(name):
+                for _ in range(count):
                     await asyncio.sleep(0)
 
-        async def both() -> float:
+        async def both(count: int) -> float:
             start = time.thread_time()
-            await asyncio.gather(steps(0), steps(1))
+            await asyncio.gather(*(steps(name, count // len(names)) for name in names))
             return time.thread_time() - start
 
-        return asyncio.run(both())
+        return lambda count: asyncio.run(both(count))
 
-    cases: dict[str, Callable[[int], float]] = {
+    def worker_thread_hop(count: int) -> float:
+        def nothing() -> None:
+            pass
+
+        def used() -> float:
+            """Return the CPU time of both threads."""
+            return time.thread_time() + pool.submit(time.thread_time).result()
+
+        with ThreadPoolExecutor(1) as pool, tracer.start_as_current_span("root"):
+            start = used()
+            for _ in range(count):
+                pool.submit(contextvars.copy_context().run, nothing).result()
+            return used() - start
+
+    def greenlet_switch(count: int) -> float:
+        from greenlet import greenlet
+
+        def switches(number: int) -> None:
+            with tracer.start_as_current_span(f"root {number}"):
+                for _ in range(count // 2):
+                    greenlets[1 - number].switch()
+
+        greenlets = [greenlet(functools.partial(switches, number)) for number in range(2)]
+        start = time.thread_time()
+        greenlets[0].switch()  # returns when that one has ended, which leaves the other in its last switch
+        greenlets[1].switch()
+        return time.thread_time() - start
+
+    every: dict[str, Callable[[int], float]] = {
         "root span": root_span,
         "child span": child_span,
         "attach and detach": attach_detach,
         "asyncio step inside one span": step_inside_one_span,
-        "asyncio step, spans alternating": step_alternating_spans,
+        "asyncio step to a span of the same route": step_alternating("root", "root"),
+        "asyncio step to a span of another route": step_alternating("root 0", "root 1"),
+        "worker-thread hop": worker_thread_hop,
+        "greenlet switch to another span": greenlet_switch,
     }
+    if importlib.util.find_spec("greenlet") is None:
+        every.popitem()
+    return every
+
+
+def be_followed(labelled: Callable[[int], float]) -> None:
+    """Do some labelled work until the agent's sampler has been found, as it is in any service that has run for a second."""
+    from otel_profiling_configurator import sampler
+
+    end = time.monotonic() + 5
+    while sampler._clock is None and time.monotonic() < end:
+        labelled(1000)
+    if sampler._clock is None:
+        print("The agent's sampler can't be seen here: what it costs to keep labels for it is left out.", file=sys.stderr)
+
+
+def worker(configuration: str) -> None:
+    """Set one configuration up, then time the cases that standard input names."""
+    from opentelemetry import trace
+
+    set_up(configuration)
+    every = cases(trace.get_tracer("bench"))
     counts = {}
-    for name, case in cases.items():
+    for name, case in every.items():
         case(1000)
-        counts[name] = max(1000, int(1000 * BATCH_SECONDS / case(1000)))
-    print(json.dumps(list(cases)), flush=True)
+        counts[name] = max(100, int(1000 * BATCH_SECONDS / case(1000)))
+    if configuration == "otel-profiling-distro":
+        be_followed(every["root span"])
+    print(json.dumps(list(every)), flush=True)
     for line in sys.stdin:
         name = line.strip()
-        print(cases[name](counts[name]) / counts[name] * 1e6, flush=True)
+        print(every[name](counts[name]) / counts[name] * 1e6, flush=True)
+
+
+def generation(rounds: int, differences: dict[tuple[str, str], Groups]) -> list[str]:
+    """Let fresh processes take turns for some rounds; add to `differences`, and return the names of the cases.
+
+    What is added for the plain SDK are its times, for the others what they take longer in the same round.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYROSCOPE_"))}
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, __file__, "--worker", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=inherited,
+        )
+        for name in CONFIGURATIONS
+    }
+    try:
+        _, _, names = (json.loads(process.stdout.readline()) for process in processes.values())
+        for key in ((case, name) for case in names for name in CONFIGURATIONS):
+            differences.setdefault(key, []).append([])
+        for _ in range(rounds):
+            for case in names:
+                base = 0.0
+                for name, process in processes.items():
+                    process.stdin.write(case + "\n")
+                    process.stdin.flush()
+                    differences[case, name][-1].append(float(process.stdout.readline()) - base)
+                    base = base or differences[case, name][-1][-1]
+        return names
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+
+
+def row(case: str, plain: Estimate, other: Estimate, ours: Estimate) -> str:
+    """Return a row of the table."""
+    added = (f"{estimate.median:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})" for estimate in (other, ours))
+    share = f"{ours.median / other.median:.2f}" if other.low > 0.1 else ""
+    return f"| {case} | {plain.median:.2f} | {' | '.join(added)} | {ours.median / plain.median:+.1%} | {share} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--generations", type=int, default=16, help="how often the processes are started anew")
     parser.add_argument("--rounds", type=int, default=8, help="turns that each configuration takes at each case")
+    parser.add_argument("--json", help="where to keep the figures")
     parser.add_argument("--worker", choices=CONFIGURATIONS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         worker(arguments.worker)
         return
-    differences: dict[tuple[str, str], list[float]] = {}
-    cases: list[str] = []
+    differences: dict[tuple[str, str], Groups] = {}
+    names: list[str] = []
     for _ in range(arguments.generations):
-        cases = generation(arguments.rounds, differences)
+        names = generation(arguments.rounds, differences)
     plain, other, ours = CONFIGURATIONS
     turns = arguments.generations * arguments.rounds
-    print(f"Python {sys.version.split()[0]}, {turns} turns each, microseconds of CPU time per operation\n")
+    print(f"Python {sys.version.split()[0]}, {turns} turns each, microseconds of CPU time per operation, with 95 % intervals\n")
     print(f"| case | {plain} | {other} adds | {ours} adds | of plain | of what {other} adds |")
     print("|---|---|---|---|---|---|")
-    for case in cases:
-        base, *added = (statistics.median(differences[case, name]) for name in CONFIGURATIONS)
-        share = f"{added[1] / added[0]:.2f}" if added[0] > 0.1 else ""
-        print(f"| {case} | {base:.2f} | {added[0]:+.2f} | {added[1]:+.2f} | {added[1] / base:+.1%} | {share} |")
-
-
-def generation(rounds: int, differences: dict[tuple[str, str], list[float]]) -> list[str]:
-    """Let fresh processes take turns for some rounds; add to `differences`, and return the names of the cases.
-
-    What is added for the plain SDK are its times, for the others what they take longer in the same round.
-    """
-    processes = {
-        name: subprocess.Popen(
-            [sys.executable, __file__, "--worker", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for name in CONFIGURATIONS
-    }
-    try:
-        _, _, cases = (json.loads(process.stdout.readline()) for process in processes.values())
-        for _ in range(rounds):
-            for case in cases:
-                base = 0.0
-                for name, process in processes.items():
-                    process.stdin.write(case + "\n")
-                    process.stdin.flush()
-                    differences.setdefault((case, name), []).append(float(process.stdout.readline()) - base)
-                    base = base or differences[case, name][-1]
-        return cases
-    finally:
-        for process in processes.values():
-            process.kill()
-            process.wait()
+    figures = []
+    for case in names:
+        estimates = {name: median_of(differences[case, name]) for name in CONFIGURATIONS}
+        figures.append({"case": case, **{name: estimate._asdict() for name, estimate in estimates.items()}})
+        print(row(case, *estimates.values()))
+    print()
+    if arguments.json:
+        kept = {"python": sys.version.split()[0], "turns": turns, "figures": figures}
+        Path(arguments.json).write_text(json.dumps(kept, indent=1))
 
 
 if __name__ == "__main__":

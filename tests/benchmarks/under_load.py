@@ -1,0 +1,271 @@
+"""Requests per second and the 99th percentile of latency: FastAPI and Flask, without profiling, with it, and with labels.
+
+Each turn is a fresh server under ``opentelemetry-instrument``: FastAPI on uvicorn with uvloop, Flask on a gunicorn worker with
+threads. `wrk` keeps some connections busy, so that the server is always at its limit. Its spans and profiles go to a server
+that takes everything and reads nothing, and after each turn it is made sure that they did. The configurations take turns, each
+time in another order: whatever else the machine does falls on all of them. Ratios are between turns of the same round; figures
+are medians, with their bootstrap intervals at 95 %.
+
+Run as ``python tests/benchmarks/under_load.py``; prints Markdown. (`http.py` it can't be called: Python would take it for its
+own module of that name.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO
+
+from intervals import Estimate, median_of
+
+from otel_profiling_distro.receiver.body import decode_content
+from otel_profiling_distro.receiver.pprof import decode_push
+
+UPSTREAM = {"OTEL_PYTHON_DISTRO": "distro", "OTEL_PYTHON_CONFIGURATOR": "configurator", "OTEL_PROFILING_ENABLED": "false"}
+CONFIGURATIONS = {
+    "plain OpenTelemetry": UPSTREAM,
+    "and the agent, no labels": {**UPSTREAM, "UNDER_LOAD_AGENT": "agent"},
+    "and pyroscope-otel": {**UPSTREAM, "UNDER_LOAD_AGENT": "pyroscope-otel"},
+    "otel-profiling-distro": {"OTEL_PYTHON_DISTRO": "profiling", "OTEL_PYTHON_CONFIGURATOR": "profiling"},
+}
+"""Name to the environment that makes it."""
+PLAIN, AGENT, *LABELLED = CONFIGURATIONS
+
+CONNECTIONS = 8
+WARM_UP_SECONDS = 2
+FRAMEWORKS = {
+    "FastAPI": "uvicorn --factory served:fastapi_app --loop uvloop --no-access-log --log-level warning --port {port}",
+    "Flask": f"gunicorn served:flask_app() --worker-class gthread --threads {CONNECTIONS} --keep-alive 60 --log-level error "
+    "--bind 127.0.0.1:{port}",
+}
+"""Framework to the command that serves it."""
+
+WRK_REPORT = """
+done = function(summary, latency, requests)
+    local errors = summary.errors
+    io.write(string.format('\\nreport {"requests": %d, "microseconds": %d, "p99": %d, "errors": %d}\\n',
+        summary.requests, summary.duration, latency:percentile(99),
+        errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end
+"""
+
+Report = dict[str, float]
+Turn = tuple[float, float]
+"""Requests per second, and milliseconds in which 99 % of them were answered."""
+
+
+class Sink(ThreadingHTTPServer):
+    """Takes whatever exporters and agents send, for nothing: reading it would take time from the server that is measured."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.traces = 0
+        self.profiles: list[bytes] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def labelled(self) -> float:
+        """Return the share of readings that have a span's name, of all profiles that came."""
+        samples = [sample for body in self.profiles for sample in decode_push(body)[1]]
+        named = sum(sample.count for sample in samples if sample.label("span_name"))
+        return named / sum(sample.count for sample in samples)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Sink
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/v1/traces":
+            self.server.traces += 1
+        else:
+            self.server.profiles.append(decode_content(body, self.headers.get("content-encoding", "")))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the method that it replaces
+        pass
+
+
+def turn(framework: str, configuration: str, seconds: float, wrk: list[str]) -> Turn:
+    """Start a server, load it, stop it, and make sure that it was what it is called.
+
+    Raises:
+        RuntimeError: it was not, or did not answer; with what the server has said.
+    """
+    sink = Sink()
+    with tempfile.TemporaryFile() as log:
+        try:
+            report = serve(framework, environment(configuration, sink.url), log, lambda url: load(wrk, url, seconds))
+            check(configuration, sink)
+        except RuntimeError as error:
+            log.seek(0)
+            raise RuntimeError(f"{framework}, {configuration}: {error}\n{log.read().decode(errors='replace')}") from error
+        finally:
+            sink.shutdown()
+            sink.server_close()
+    return report["requests"] / report["microseconds"] * 1e6, report["p99"] / 1000
+
+
+def serve(framework: str, variables: dict[str, str], log: IO[bytes], use: Callable[[str], Report]) -> Report:
+    """Start a server, return what `use` makes of its URL, and stop it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = Path(sys.executable).parent
+    server, *options = FRAMEWORKS[framework].format(port=port).split()
+    process = subprocess.Popen(
+        [str(folder / "opentelemetry-instrument"), str(folder / server), *options],
+        cwd=Path(__file__).parent,
+        env=variables,
+        stdout=log,
+        stderr=log,
+    )
+    url = f"http://127.0.0.1:{port}/items/7"
+    try:
+        wait_for(url, process)
+        return use(url)
+    finally:
+        # Both end in good order and send what they have. (By SIGTERM uvicorn kills itself in the end.)
+        process.send_signal(signal.SIGINT if server == "uvicorn" else signal.SIGTERM)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+
+
+def environment(configuration: str, server: str) -> dict[str, str]:
+    """Return the environment of a server that sends to `server`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYROSCOPE_"))}
+    return {
+        **inherited,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "OTEL_SERVICE_NAME": "under-load",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": server,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_PROFILING_SERVER_ADDRESS": server,
+        "UNDER_LOAD_SERVER": server,
+        **CONFIGURATIONS[configuration],
+    }
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Return when the server answers.
+
+    Raises:
+        RuntimeError: it ended, or did not answer for a long time.
+    """
+    end = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - our own server
+                return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.05)
+    raise RuntimeError(f"the server does not answer at {url}")
+
+
+def load(wrk: list[str], url: str, seconds: float) -> Report:
+    """Keep the server busy, a little to get warm and then to be measured; return what `WRK_REPORT` says of that.
+
+    Raises:
+        RuntimeError: a request was not answered as it should be.
+    """
+    for duration in (WARM_UP_SECONDS, max(1, round(seconds))):
+        command = [*wrk, "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{duration}s", url]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    report: Report = json.loads(output.rpartition("report ")[2])
+    if report["errors"]:
+        raise RuntimeError(f"{report['errors']} requests failed:\n{output}")
+    return report
+
+
+def check(configuration: str, sink: Sink) -> None:
+    """Make sure that spans arrived, and profiles with labels or without.
+
+    Raises:
+        RuntimeError: this was not the configuration that it should have been.
+    """
+    labelled = sink.labelled() if sink.profiles else None
+    expected = {PLAIN: labelled is None, AGENT: labelled == 0}.get(configuration, labelled is not None and labelled > 0.3)
+    if not expected or not sink.traces:
+        raise RuntimeError(f"{sink.traces} exports of spans; share of samples with a span: {labelled}")
+
+
+def shown(estimate: Estimate, digits: str) -> str:
+    """Return an estimate as a cell of the table."""
+    return f"{estimate.median:{digits}} ({estimate.low:{digits}} to {estimate.high:{digits}})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=8, help="turns that each configuration takes")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="of load in each turn; in 10 each agent uploads once; a start comes on top"
+    )
+    parser.add_argument("--frameworks", nargs="*", default=list(FRAMEWORKS), choices=FRAMEWORKS)
+    parser.add_argument("--json", help="where to keep the figures")
+    arguments = parser.parse_args()
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        sys.exit(
+            "under_load.py needs wrk, which is not on the PATH: `apt-get install wrk` (Debian, Ubuntu), `brew install wrk`"
+        )
+    python, turns_each = sys.version.split()[0], f"{arguments.rounds} turns of {arguments.seconds:g} s each"
+    print(f"Python {python}, {CONNECTIONS} connections, {turns_each}; medians with 95 % intervals\n")
+    print("| | | requests/s | of the agent without labels | p99 | of the agent without labels |")
+    print("|---|---|---|---|---|---|", flush=True)
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "report.lua")
+        script.write_text(WRK_REPORT)
+        for framework in arguments.frameworks:
+            turns: dict[str, list[Turn]] = {name: [] for name in CONFIGURATIONS}
+            for number in range(arguments.rounds):
+                names = list(CONFIGURATIONS)
+                first = number % len(names)
+                for name in names[first:] + names[:first]:
+                    turns[name].append(turn(framework, name, arguments.seconds, [wrk, "--script", str(script)]))
+            for name in CONFIGURATIONS:
+                figures.append({"framework": framework, "configuration": name, "turns": turns[name]})
+                print(f"| {framework} | {name} | {' | '.join(cells(turns[name], turns[AGENT]))} |", flush=True)
+    print()
+    if arguments.json:
+        kept = {"python": python, "connections": CONNECTIONS, "figures": figures}
+        Path(arguments.json).write_text(json.dumps(kept, indent=1))
+
+
+def cells(turns: list[Turn], of: list[Turn]) -> list[str]:
+    """Return the cells of one configuration: each figure, and its ratio to the same of other turns."""
+    result = []
+    for index, unit in enumerate(("", " ms")):
+        values = [turn[index] for turn in turns]
+        ratios = median_of([[value / base[index]] for value, base in zip(values, of, strict=True)])
+        result.append(f"{statistics.median(values):.1f}{unit}")
+        result.append("" if turns is of else shown(ratios, ".1%"))
+    return result
+
+
+if __name__ == "__main__":
+    main()
