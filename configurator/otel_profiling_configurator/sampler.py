@@ -22,7 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import clock_gettime, monotonic
 
-from .os_threads import State, get_native_id, thread_ids
+from .guard import report
+from .os_threads import State, allocate_lock, get_native_id, thread_ids
 
 LOOK_SECONDS = 40e-6
 """Between two looks of a thread: with 0.4 us a look, at most 1 % of its time goes into them."""
@@ -84,14 +85,14 @@ _older_threads: frozenset[int] | None = None
 _candidates: dict[int, tuple[float, int]] = {}
 """Threads that may be the agent's: CPU time at the last look, and at how many looks it had advanced."""
 
-_clock: int | None = None
-"""CPU clock of the sampler, once it and the recorder are told apart from the agent's other threads."""
+_telling_apart = allocate_lock()
+"""Held by the one thread that finds the two out: others don't wait for it, their labels may change."""
 
-_states: list[State] = []
-"""The states of both, the sampler's first: of a sampler asleep the recorder is awake already."""
+_followed: tuple[int, State, State] | None = None
+"""CPU clock and state of the sampler, and state of the recorder, once they are told apart from the agent's other threads."""
 
 _seen = 0.0
-"""The sampler's time when no sample was being taken."""
+"""The sampler's CPU time when no sample was being taken."""
 
 
 def follow(older_threads: Iterable[int] | None) -> None:
@@ -100,16 +101,14 @@ def follow(older_threads: Iterable[int] | None) -> None:
     Args:
         older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
     """
-    global _older_threads, _clock  # noqa: PLW0603 - the agent is the process's
+    global _older_threads, _candidates, _telling_apart, _followed  # noqa: PLW0603 - the agent is the process's
+    followed, _followed = _followed, None
     _older_threads = None if older_threads is None else frozenset(older_threads)
-    _clock = None
-    _candidates.clear()
-    _close_states()
-
-
-def _close_states() -> None:
-    while _states:
-        _states.pop().close()
+    _candidates = {}
+    _telling_apart = allocate_lock()  # in a forked child, the thread that held it may not exist
+    if followed is not None:
+        for state in followed[1:]:
+            state.close()
 
 
 def may_change(account: Account, now: float, put_off: bool) -> bool:
@@ -121,26 +120,33 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         put_off: Whether False will do: the caller will ask again with its next switch.
     """
     try:
-        if _clock is None:
+        followed = _followed
+        if followed is None:
             account.next_look = now + _FIRST_LOOK_SECONDS
-            if _older_threads is not None:
-                _tell_apart(_older_threads)
+            lock = _telling_apart
+            if _older_threads is not None and lock.acquire(False):
+                try:
+                    _tell_apart(_older_threads)
+                finally:
+                    lock.release()
             return True
         since = now + LOOK_SECONDS - account.next_look
         account.pace = pace = max(since, account.pace * 0.95)
         account.next_look = now + LOOK_SECONDS
-        if clock_gettime(_clock) == _seen:
+        if clock_gettime(followed[0]) == _seen:
             return True
-        return _wait(_clock, account, now, put_off and pace < OFTEN)
+        return _wait(*followed, account, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         follow(None)
-        return True
+    except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
+        follow(None)
+        report("wait for the sampler")
+    return True
 
 
-def _wait(clock: int, account: Account, now: float, put_off: bool) -> bool:
+def _wait(clock: int, sampler: State, recorder: State, account: Account, now: float, put_off: bool) -> bool:
     """Wait until the sample that is being taken is recorded, or at least, with `put_off`, until the stack has been read."""
     global _seen  # noqa: PLW0603 - the agent is the process's
-    sampler, recorder = _states
     end = now + account.may_wait(now)
     while True:
         used = clock_gettime(clock)
@@ -156,22 +162,27 @@ def _wait(clock: int, account: Account, now: float, put_off: bool) -> bool:
 
 def _tell_apart(older_threads: frozenset[int]) -> None:
     """Find the two threads of the agent that work with every sample; the sampler is the one that works longer."""
-    global _clock, _seen
+    global _followed, _seen
+    candidates = _candidates
     # Each time anew: the agent's threads start one another, some time after it has said that it runs.
     for clock in map(_cpu_clock, thread_ids() - older_threads - {get_native_id()}):
-        last, times = _candidates.get(clock, (0.0, 0))
-        time = clock_gettime(clock)
-        _candidates[clock] = time, times + (time != last)
-    by_times = sorted(_candidates, key=lambda clock: _candidates[clock][1], reverse=True)
-    seen_at_work = [_candidates[clock][1] for clock in by_times]
+        last, times = candidates.get(clock, (0.0, 0))
+        try:
+            time = clock_gettime(clock)
+        except OSError:  # it has ended by now
+            continue
+        candidates[clock] = time, times + (time != last)
+    by_times = sorted(candidates, key=lambda clock: candidates[clock][1], reverse=True)
+    seen_at_work = [candidates[clock][1] for clock in by_times]
     pair, others = by_times[:2], seen_at_work[2:]
     if len(by_times) > 1 and seen_at_work[1] >= _FIRST_LOOKS and max(others, default=0) <= seen_at_work[1] / 2:
-        pair.sort(key=lambda clock: _candidates[clock][0], reverse=True)
+        sampler, recorder = sorted(pair, key=lambda clock: candidates[clock][0], reverse=True)
+        states: list[State] = []
         try:
-            for clock in pair:
-                _states.append(State(~(clock >> 3)))
-        except OSError:  # one of them is at work right now
-            _close_states()
+            for clock in (sampler, recorder):
+                states.append(State(~(clock >> 3)))
+        except OSError:  # it is at work right now
+            for state in states:
+                state.close()
             return
-        _clock, _seen = pair[0], 0.0
-        _candidates.clear()
+        _followed, _seen = (sampler, states[0], states[1]), 0.0

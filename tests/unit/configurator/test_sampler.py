@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from otel_profiling_configurator import sampler
+from otel_profiling_configurator import guard, sampler
 from otel_profiling_configurator.os_threads import get_native_id
+
+from .fakes import on_a_thread
 
 SAMPLER, RECORDER, UPLOADER = 101, 102, 103
 MICROSECOND = 1e-6
@@ -104,7 +106,8 @@ def test_no_agent(kernel: Kernel, account: sampler.Account) -> None:
 @pytest.mark.usefixtures("found")
 def test_threads_that_work_with_every_sample() -> None:
     """Are told from the agent's others and from the application's; the sampler is the one that works more."""
-    assert sampler._clock == ~SAMPLER << 3 | 6
+    assert sampler._followed is not None
+    assert sampler._followed[0] == ~SAMPLER << 3 | 6
 
 
 def test_nothing_is_told_apart_beside_another_busy_thread(kernel: Kernel, account: sampler.Account) -> None:
@@ -116,7 +119,7 @@ def test_nothing_is_told_apart_beside_another_busy_thread(kernel: Kernel, accoun
         kernel.at.append((kernel.now, UPLOADER, kernel.now + 0.001))
         kernel.now += 0.005
         assert look(kernel, account)
-    assert sampler._clock is None
+    assert sampler._followed is None
 
 
 @pytest.mark.usefixtures("found")
@@ -217,3 +220,28 @@ def test_real_clock_of_a_thread() -> None:
     while sampler.clock_gettime(clock) < end:
         pass
     assert sampler.clock_gettime(clock) > before
+
+
+def test_threads_that_look_at_once(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them finds the sampler; the others' labels change without waiting for it."""
+    sampler.follow({1})
+    inside: list[bool] = []
+
+    def listed() -> set[int]:
+        # Listing the threads gives the GIL up: another thread looks in the middle of it.
+        inside.append(on_a_thread(lambda: sampler.may_change(sampler.Account(), kernel.now, True)))
+        return set(kernel.threads)
+
+    monkeypatch.setattr(sampler, "thread_ids", listed)
+    assert look(kernel, sampler.Account())
+    assert inside == [True]
+
+
+@pytest.mark.usefixtures("found")
+def test_failure_of_ours(kernel: Kernel, account: sampler.Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never reaches the application, and happens once."""
+    monkeypatch.setattr(guard, "reraise", False)
+    monkeypatch.setattr(sampler, "clock_gettime", lambda _clock: 1 / 0)
+    assert look(kernel, account)
+    assert sampler._followed is None
+    assert look(kernel, account)
