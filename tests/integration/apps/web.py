@@ -13,9 +13,10 @@ functions = []  # kept: the agent knows a function by its address, which would b
 def work():
     """Work in a function whose name says which process and which request it belongs to."""
     function = f"busy_{os.getpid()}_{next(numbers)}"
-    functions.append(busy_function(function))
+    busy = busy_function(function)
+    functions.append(busy)
     with tracer.start_as_current_span(f"GET {function}") as span:
-        functions[-1](0.12)
+        busy(0.12)
     return json.dumps({"pid": os.getpid(), "function": function, **identity(span)}).encode()
 
 
