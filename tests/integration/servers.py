@@ -110,6 +110,11 @@ class Server:
         return self.process.wait(30)
 
 
+def key(answer):
+    """What tells one piece of work from all others: the process, and the function's name there."""
+    return answer["pid"], answer["function"]
+
+
 def assert_profiled(receiver, told):
     """Every answer's work arrived, with its own span's labels, under its own process and instance."""
     samples = receiver.samples(SERVICE)
@@ -117,21 +122,18 @@ def assert_profiled(receiver, told):
     for sample in samples:
         for frame in sample.stack:
             if frame.function.startswith("busy_"):
-                by_function.setdefault(frame.function, []).append(sample)
+                by_function.setdefault((int(sample.series["process_pid"]), frame.function), []).append(sample)
     instances = {}
     for answer in told:
-        function, pid = answer["function"], answer["pid"]
-        work = by_function.get(function, [])
-        assert {sample.series["process_pid"] for sample in work} <= {str(pid)}
-        for sample in work:
-            instances.setdefault(pid, set()).add(sample.series.get("service_instance_id"))
+        for sample in by_function.get(key(answer), []):
+            instances.setdefault(answer["pid"], set()).add(sample.series.get("service_instance_id"))
     assert set(instances) == {answer["pid"] for answer in told}, "a worker without a profile"
     # A piece of work is 12 samples long on average; that all of one are missed is rarer than one in 100,000.
-    assert {answer["function"] for answer in told} <= set(by_function)
+    assert set(map(key, told)) <= set(by_function)
     for answer in told:
         right = {"span_id": answer["span_id"], "trace_id": answer["trace_id"], "span_name": f"GET {answer['function']}"}
-        assert_labelled(by_function[answer["function"]], right, share=0.6)
-    mine = [(sample, answer) for answer in told for sample in by_function[answer["function"]]]
+        assert_labelled(by_function[key(answer)], right, share=0.6)
+    mine = [(sample, answer) for answer in told for sample in by_function[key(answer)]]
     total = sum(sample.count for sample, _ in mine)
     right = sum(sample.count for sample, answer in mine if sample.label("span_id") == answer["span_id"])
     assert right / total >= 0.95, f"{right} of {total}"
