@@ -1,10 +1,11 @@
-"""Requests per second and the 99th percentile of latency: FastAPI and Flask, without profiling, with it, and with labels.
+"""Requests per second, p99 and CPU time: FastAPI and Flask under load, without profiling, with it, and with labels.
 
 Each turn is a fresh server under ``opentelemetry-instrument``: FastAPI on uvicorn with uvloop, Flask on a gunicorn worker with
 threads. `wrk` keeps some connections busy, so that the server is always at its limit. Its spans and profiles go to a server
 that takes everything and reads nothing, and after each turn it is made sure that they did. The configurations take turns, each
 time in another order: whatever else the machine does falls on all of them. Ratios are between turns of the same round; figures
-are medians, with their bootstrap intervals at 95 %.
+are medians, with their bootstrap intervals at 95 %. CPU time is that of all the server's processes and threads, the agent's
+too, for each request: where others use the machine it says more than requests per second do.
 
 Run as ``python tests/benchmarks/under_load.py``; prints Markdown. (`http.py` it can't be called: Python would take it for its
 own module of that name.)
@@ -13,7 +14,9 @@ own module of that name.)
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -65,8 +68,9 @@ end
 """
 
 Report = dict[str, float]
-Turn = tuple[float, float]
-"""Requests per second, and milliseconds in which 99 % of them were answered."""
+Turn = tuple[float, float, float]
+"""Requests per second, milliseconds in which 99 % of them were answered, and milliseconds of CPU time for each."""
+UNITS = ("", " ms", " ms")
 
 
 class Sink(ThreadingHTTPServer):
@@ -116,7 +120,9 @@ def turn(framework: str, configuration: str, seconds: float, wrk: list[str]) -> 
     sink = Sink()
     with tempfile.TemporaryFile() as log:
         try:
-            report = serve(framework, environment(configuration, sink.url), log, lambda url: load(wrk, url, seconds))
+            report = serve(
+                framework, environment(configuration, sink.url), log, lambda url, group: load(wrk, url, seconds, group)
+            )
             check(configuration, sink)
         except RuntimeError as error:
             log.seek(0)
@@ -124,11 +130,12 @@ def turn(framework: str, configuration: str, seconds: float, wrk: list[str]) -> 
         finally:
             sink.shutdown()
             sink.server_close()
-    return report["requests"] / report["microseconds"] * 1e6, report["p99"] / 1000
+    requests = report["requests"]
+    return requests / report["microseconds"] * 1e6, report["p99"] / 1000, report["cpu_seconds"] / requests * 1000
 
 
-def serve(framework: str, variables: dict[str, str], log: IO[bytes], use: Callable[[str], Report]) -> Report:
-    """Start a server, return what `use` makes of its URL, and stop it."""
+def serve(framework: str, variables: dict[str, str], log: IO[bytes], use: Callable[[str, int], Report]) -> Report:
+    """Start a server, return what `use` makes of its URL and its process group, and stop it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder = Path(sys.executable).parent
@@ -139,18 +146,20 @@ def serve(framework: str, variables: dict[str, str], log: IO[bytes], use: Callab
         env=variables,
         stdout=log,
         stderr=log,
+        start_new_session=True,
     )
     url = f"http://127.0.0.1:{port}/items/7"
     try:
         wait_for(url, process)
-        return use(url)
+        return use(url, process.pid)
     finally:
         # Both end in good order and send what they have. (By SIGTERM uvicorn kills itself in the end.)
         process.send_signal(signal.SIGINT if server == "uvicorn" else signal.SIGTERM)
         try:
             process.wait(30)
         finally:
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment(configuration: str, server: str) -> dict[str, str]:
@@ -186,19 +195,32 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the server does not answer at {url}")
 
 
-def load(wrk: list[str], url: str, seconds: float) -> Report:
-    """Keep the server busy, a little to get warm and then to be measured; return what `WRK_REPORT` says of that.
+def load(wrk: list[str], url: str, seconds: float, group: int) -> Report:
+    """Keep the server busy, a little to get warm and then to be measured; return what `WRK_REPORT` says, and the CPU time.
 
     Raises:
         RuntimeError: a request was not answered as it should be.
     """
     for duration in (WARM_UP_SECONDS, max(1, round(seconds))):
+        before = cpu_seconds(group)
         command = [*wrk, "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{duration}s", url]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     report: Report = json.loads(output.rpartition("report ")[2])
+    report["cpu_seconds"] = cpu_seconds(group) - before
     if report["errors"]:
         raise RuntimeError(f"{report['errors']} requests failed:\n{output}")
     return report
+
+
+def cpu_seconds(group: int) -> float:
+    """Return the CPU time that the processes of a group have used; not a number where there is no proc(5)."""
+    ticks, found = 0, False
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                found, ticks = True, ticks + int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK") if found else math.nan
 
 
 def check(configuration: str, sink: Sink) -> None:
@@ -234,8 +256,8 @@ def main() -> None:
         )
     python, turns_each = sys.version.split()[0], f"{arguments.rounds} turns of {arguments.seconds:g} s each"
     print(f"Python {python}, {CONNECTIONS} connections, {turns_each}; medians with 95 % intervals\n")
-    print("| | | requests/s | of the agent without labels | p99 | of the agent without labels |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print("| | | requests/s | of the agent alone | p99 | of the agent alone | CPU a request | of the agent alone |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "report.lua")
@@ -259,10 +281,10 @@ def main() -> None:
 def cells(turns: list[Turn], of: list[Turn]) -> list[str]:
     """Return the cells of one configuration: each figure, and its ratio to the same of other turns."""
     result = []
-    for index, unit in enumerate(("", " ms")):
+    for index, unit in enumerate(UNITS):
         values = [turn[index] for turn in turns]
         ratios = median_of([[value / base[index]] for value, base in zip(values, of, strict=True)])
-        result.append(f"{statistics.median(values):.1f}{unit}")
+        result.append(f"{statistics.median(values):{'.2f' if unit else '.0f'}}{unit}")
         result.append("" if turns is of else shown(ratios, ".1%"))
     return result
 
