@@ -297,7 +297,7 @@ def shown(estimate: Estimate) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 22 minutes.")
     parser.add_argument("--generations", type=int, default=6, help="how often the servers are started anew")
     parser.add_argument("--rounds", type=int, default=4, help="turns that each server takes")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long a turn is")
