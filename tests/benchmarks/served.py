@@ -19,7 +19,11 @@ def start_agent() -> None:
     if wanted:
         import pyroscope
 
-        pyroscope.configure(application_name="under-load", server_address=os.environ["UNDER_LOAD_SERVER"])
+        pyroscope.configure(
+            application_name="under-load",
+            server_address=os.environ["UNDER_LOAD_SERVER"],
+            upload_interval=int(os.environ["UNDER_LOAD_UPLOAD_SECONDS"]),
+        )
     if wanted == "pyroscope-otel":
         from pyroscope.otel import PyroscopeSpanProcessor
 

@@ -1,10 +1,12 @@
-"""Requests per second and the 99th percentile of latency: FastAPI and Flask, without profiling, with it, and with labels.
+"""Requests per second, p99 and CPU time: FastAPI and Flask under load, without profiling, with it, and with labels.
 
-Each turn is a fresh server under ``opentelemetry-instrument``: FastAPI on uvicorn with uvloop, Flask on a gunicorn worker with
-threads. `wrk` keeps some connections busy, so that the server is always at its limit. Its spans and profiles go to a server
-that takes everything and reads nothing, and after each turn it is made sure that they did. The configurations take turns, each
-time in another order: whatever else the machine does falls on all of them. Ratios are between turns of the same round; figures
-are medians, with their bootstrap intervals at 95 %.
+FastAPI runs on uvicorn with uvloop, Flask on a gunicorn worker with threads, under ``opentelemetry-instrument``. One server of
+each configuration is started; `wrk` keeps some connections to one of them busy, so that it is at its limit, while the others
+are stopped, and they take turns in ever another order: whatever else the machine does falls on all of them. They are started
+anew several times. Spans and profiles go to a server that takes everything and reads nothing, and at the end it is made sure
+that they did. Ratios are between turns of the same round; figures are medians, with 95 % intervals from a bootstrap over the
+starts. CPU time is that of all the server's processes and threads, the agent's too, for each request: where others use the
+machine it says more than requests per second do.
 
 Run as ``python tests/benchmarks/under_load.py``; prints Markdown. (`http.py` it can't be called: Python would take it for its
 own module of that name.)
@@ -13,7 +15,9 @@ own module of that name.)
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -26,10 +30,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from intervals import Estimate, median_of
 
@@ -48,10 +52,14 @@ PLAIN, AGENT, *LABELLED = CONFIGURATIONS
 
 CONNECTIONS = 8
 WARM_UP_SECONDS = 2
+UPLOAD_SECONDS = 4
+"""Between uploads of the agent: fewer than a turn has, so that each turn has at least one, and fewer than the usual 10."""
+PAUSE_SECONDS = 0.5
+"""After a server goes on: the sampler first makes up for the samples that it missed."""
 FRAMEWORKS = {
     "FastAPI": "uvicorn --factory served:fastapi_app --loop uvloop --no-access-log --log-level warning --port {port}",
-    "Flask": f"gunicorn served:flask_app() --worker-class gthread --threads {CONNECTIONS} --keep-alive 60 --log-level error "
-    "--bind 127.0.0.1:{port}",
+    "Flask": f"gunicorn served:flask_app() --worker-class gthread --threads {CONNECTIONS} --keep-alive 60 --timeout 0 "
+    "--log-level error --bind 127.0.0.1:{port}",
 }
 """Framework to the command that serves it."""
 
@@ -64,9 +72,9 @@ done = function(summary, latency, requests)
 end
 """
 
-Report = dict[str, float]
-Turn = tuple[float, float]
-"""Requests per second, and milliseconds in which 99 % of them were answered."""
+Turn = tuple[float, float, float]
+"""Requests per second, milliseconds in which 99 % of them were answered, and milliseconds of CPU time for each."""
+UNITS = ("", " ms", " ms")
 
 
 class Sink(ThreadingHTTPServer):
@@ -107,50 +115,96 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def turn(framework: str, configuration: str, seconds: float, wrk: list[str]) -> Turn:
-    """Start a server, load it, stop it, and make sure that it was what it is called.
+def generation(framework: str, rounds: int, seconds: float, wrk: list[str], turns: dict[str, list[list[Turn]]]) -> None:
+    """Let fresh servers take turns for some rounds, and add those to `turns`."""
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(served(framework, name)) for name in CONFIGURATIONS}
+        for name, server in servers.items():
+            turns[name].append([])
+            with server.going_on():
+                load(wrk, server, WARM_UP_SECONDS)
+        names = list(CONFIGURATIONS)
+        for _ in range(rounds):
+            names.append(names.pop(0))
+            for name in names:
+                with servers[name].going_on():
+                    turns[name][-1].append(load(wrk, servers[name], seconds))
+
+
+class Server(NamedTuple):
+    """A server that was started, and is stopped most of the time."""
+
+    url: str
+    group: int
+    """Its processes."""
+
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Let it run for a while."""
+        os.killpg(self.group, signal.SIGCONT)
+        time.sleep(PAUSE_SECONDS)
+        yield
+        os.killpg(self.group, signal.SIGSTOP)
+
+
+@contextlib.contextmanager
+def served(framework: str, configuration: str) -> Iterator[Server]:
+    """Start a server and stop it until it is used; in the end, make sure that it was what it is called.
 
     Raises:
-        RuntimeError: it was not, or did not answer; with what the server has said.
+        RuntimeError: it was not, or does not answer; with what the server has said.
     """
     sink = Sink()
     with tempfile.TemporaryFile() as log:
         try:
-            report = serve(framework, environment(configuration, sink.url), log, lambda url: load(wrk, url, seconds))
-            check(configuration, sink)
-        except RuntimeError as error:
-            log.seek(0)
-            raise RuntimeError(f"{framework}, {configuration}: {error}\n{log.read().decode(errors='replace')}") from error
+            with started(framework, environment(configuration, sink.url), log) as server:
+                yield server
+            with telling(log):
+                check(configuration, sink)
         finally:
             sink.shutdown()
             sink.server_close()
-    return report["requests"] / report["microseconds"] * 1e6, report["p99"] / 1000
 
 
-def serve(framework: str, variables: dict[str, str], log: IO[bytes], use: Callable[[str], Report]) -> Report:
-    """Start a server, return what `use` makes of its URL, and stop it."""
+@contextlib.contextmanager
+def telling(log: IO[bytes]) -> Iterator[None]:
+    """Let an error tell what the server has said, too."""
+    try:
+        yield
+    except RuntimeError as error:
+        log.seek(0)
+        raise RuntimeError(f"{error}\n{log.read().decode(errors='replace')}") from error
+
+
+@contextlib.contextmanager
+def started(framework: str, variables: dict[str, str], log: IO[bytes]) -> Iterator[Server]:
+    """Start a server and end it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder = Path(sys.executable).parent
-    server, *options = FRAMEWORKS[framework].format(port=port).split()
+    program, *options = FRAMEWORKS[framework].format(port=port).split()
     process = subprocess.Popen(
-        [str(folder / "opentelemetry-instrument"), str(folder / server), *options],
+        [str(folder / "opentelemetry-instrument"), str(folder / program), *options],
         cwd=Path(__file__).parent,
         env=variables,
         stdout=log,
         stderr=log,
+        start_new_session=True,
     )
-    url = f"http://127.0.0.1:{port}/items/7"
     try:
-        wait_for(url, process)
-        return use(url)
-    finally:
+        url = f"http://127.0.0.1:{port}/items/7"
+        with telling(log):
+            wait_for(url, process)
+        os.killpg(process.pid, signal.SIGSTOP)
+        yield Server(url, process.pid)
+        os.killpg(process.pid, signal.SIGCONT)
         # Both end in good order and send what they have. (By SIGTERM uvicorn kills itself in the end.)
-        process.send_signal(signal.SIGINT if server == "uvicorn" else signal.SIGTERM)
-        try:
-            process.wait(30)
-        finally:
-            process.kill()
+        process.send_signal(signal.SIGINT if program == "uvicorn" else signal.SIGTERM)
+        process.wait(30)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def environment(configuration: str, server: str) -> dict[str, str]:
@@ -165,6 +219,8 @@ def environment(configuration: str, server: str) -> dict[str, str]:
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
         "OTEL_PROFILING_SERVER_ADDRESS": server,
+        "OTEL_PROFILING_UPLOAD_INTERVAL": f"{UPLOAD_SECONDS}s",
+        "UNDER_LOAD_UPLOAD_SECONDS": str(UPLOAD_SECONDS),
         "UNDER_LOAD_SERVER": server,
         **CONFIGURATIONS[configuration],
     }
@@ -186,19 +242,41 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the server does not answer at {url}")
 
 
-def load(wrk: list[str], url: str, seconds: float) -> Report:
-    """Keep the server busy, a little to get warm and then to be measured; return what `WRK_REPORT` says of that.
+def load(wrk: list[str], server: Server, seconds: float) -> Turn:
+    """Keep the server busy for a turn.
 
     Raises:
         RuntimeError: a request was not answered as it should be.
     """
-    for duration in (WARM_UP_SECONDS, max(1, round(seconds))):
-        command = [*wrk, "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{duration}s", url]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    report: Report = json.loads(output.rpartition("report ")[2])
+    command = [
+        *wrk,
+        "--threads",
+        "1",
+        "--connections",
+        str(CONNECTIONS),
+        "--duration",
+        f"{max(1, round(seconds))}s",
+        server.url,
+    ]
+    before = cpu_seconds(server.group)
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    used = cpu_seconds(server.group) - before
+    report = json.loads(output.rpartition("report ")[2])
     if report["errors"]:
         raise RuntimeError(f"{report['errors']} requests failed:\n{output}")
-    return report
+    requests = report["requests"]
+    return requests / report["microseconds"] * 1e6, report["p99"] / 1000, used / requests * 1000
+
+
+def cpu_seconds(group: int) -> float:
+    """Return the CPU time that the processes of a group have used; not a number where there is no proc(5)."""
+    ticks, found = 0, False
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                found, ticks = True, ticks + int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK") if found else math.nan
 
 
 def check(configuration: str, sink: Sink) -> None:
@@ -210,20 +288,19 @@ def check(configuration: str, sink: Sink) -> None:
     labelled = sink.labelled() if sink.profiles else None
     expected = {PLAIN: labelled is None, AGENT: labelled == 0}.get(configuration, labelled is not None and labelled > 0.3)
     if not expected or not sink.traces:
-        raise RuntimeError(f"{sink.traces} exports of spans; share of samples with a span: {labelled}")
+        raise RuntimeError(f"{configuration}: {sink.traces} exports of spans; share of samples with a span: {labelled}")
 
 
-def shown(estimate: Estimate, digits: str) -> str:
-    """Return an estimate as a cell of the table."""
-    return f"{estimate.median:{digits}} ({estimate.low:{digits}} to {estimate.high:{digits}})"
+def shown(estimate: Estimate) -> str:
+    """Return a ratio as a cell of the table."""
+    return f"{estimate.median:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=8, help="turns that each configuration takes")
-    parser.add_argument(
-        "--seconds", type=float, default=10.0, help="of load in each turn; in 10 each agent uploads once; a start comes on top"
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 22 minutes.")
+    parser.add_argument("--generations", type=int, default=6, help="how often the servers are started anew")
+    parser.add_argument("--rounds", type=int, default=4, help="turns that each server takes")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long a turn is")
     parser.add_argument("--frameworks", nargs="*", default=list(FRAMEWORKS), choices=FRAMEWORKS)
     parser.add_argument("--json", help="where to keep the figures")
     arguments = parser.parse_args()
@@ -232,21 +309,18 @@ def main() -> None:
         sys.exit(
             "under_load.py needs wrk, which is not on the PATH: `apt-get install wrk` (Debian, Ubuntu), `brew install wrk`"
         )
-    python, turns_each = sys.version.split()[0], f"{arguments.rounds} turns of {arguments.seconds:g} s each"
-    print(f"Python {python}, {CONNECTIONS} connections, {turns_each}; medians with 95 % intervals\n")
-    print("| | | requests/s | of the agent without labels | p99 | of the agent without labels |")
-    print("|---|---|---|---|---|---|", flush=True)
+    python, count = sys.version.split()[0], arguments.generations * arguments.rounds
+    print(f"Python {python}, {CONNECTIONS} connections, {count} turns of {arguments.seconds:g} s each; with 95 % intervals\n")
+    print("| | | requests/s | of the agent alone | p99 | of the agent alone | CPU a request | of the agent alone |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "report.lua")
         script.write_text(WRK_REPORT)
         for framework in arguments.frameworks:
-            turns: dict[str, list[Turn]] = {name: [] for name in CONFIGURATIONS}
-            for number in range(arguments.rounds):
-                names = list(CONFIGURATIONS)
-                first = number % len(names)
-                for name in names[first:] + names[:first]:
-                    turns[name].append(turn(framework, name, arguments.seconds, [wrk, "--script", str(script)]))
+            turns: dict[str, list[list[Turn]]] = {name: [] for name in CONFIGURATIONS}
+            for _ in range(arguments.generations):
+                generation(framework, arguments.rounds, arguments.seconds, [wrk, "--script", str(script)], turns)
             for name in CONFIGURATIONS:
                 figures.append({"framework": framework, "configuration": name, "turns": turns[name]})
                 print(f"| {framework} | {name} | {' | '.join(cells(turns[name], turns[AGENT]))} |", flush=True)
@@ -256,14 +330,17 @@ def main() -> None:
         Path(arguments.json).write_text(json.dumps(kept, indent=1))
 
 
-def cells(turns: list[Turn], of: list[Turn]) -> list[str]:
+def cells(turns: list[list[Turn]], of: list[list[Turn]]) -> list[str]:
     """Return the cells of one configuration: each figure, and its ratio to the same of other turns."""
     result = []
-    for index, unit in enumerate(("", " ms")):
-        values = [turn[index] for turn in turns]
-        ratios = median_of([[value / base[index]] for value, base in zip(values, of, strict=True)])
-        result.append(f"{statistics.median(values):.1f}{unit}")
-        result.append("" if turns is of else shown(ratios, ".1%"))
+    for index, unit in enumerate(UNITS):
+        median = statistics.median(turn[index] for group in turns for turn in group)
+        result.append(f"{median:{'.2f' if unit else '.0f'}}{unit}")
+        ratios = [
+            [turn[index] / base[index] for turn, base in zip(group, bases, strict=True)]
+            for group, bases in zip(turns, of, strict=True)
+        ]
+        result.append("" if turns is of else shown(median_of(ratios)))
     return result
 
 
