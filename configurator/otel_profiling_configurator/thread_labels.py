@@ -114,7 +114,7 @@ def carry(context: Context) -> None:
         values = NO_LABELS  # a span that is none of the API's, or no context at all
     written = _of_thread.written
     if written.values is not values:
-        _rewrite(written, values)
+        _change(written, values)
     if _baggage_names and written.values is values:
         baggage = None if values is NO_LABELS else context.get(BAGGAGE)
         if written.baggage is not baggage:
@@ -140,31 +140,32 @@ def on_each_thread(follow_thread: Callable[[], None]) -> Callable[[], None]:
     return undo
 
 
-def _rewrite(written: _Written, values: Values) -> None:
-    old_trace, old_span, old_name = old = written.values
+def _change(written: _Written, values: Values) -> None:
+    old = written.values
     now = monotonic()
     if now >= written.next_look and not may_change(written, now, old is not NO_LABELS and values is not NO_LABELS):
         return
-    trace, span, name = values
     written.values = values
     try:
-        if old_trace != trace:
-            if old_trace:
-                _remove_tag(TRACE_ID, old_trace)
+        if old is NO_LABELS:
+            trace, span, name = values
             if trace:
                 _add_tag(TRACE_ID, trace)
-        if old_span != span:
-            if old_span:
-                _remove_tag(SPAN_ID, old_span)
             if span:
                 _add_tag(SPAN_ID, span)
-        if old_name != name:
-            if old_name:
-                _remove_tag(SPAN_NAME, old_name)
             if name:
                 _add_tag(SPAN_NAME, name)
-        if old is NO_LABELS:
             written.remove_tag = _remove_tag
+        elif values is NO_LABELS:
+            trace, span, name = old
+            if trace:
+                _remove_tag(TRACE_ID, trace)
+            if span:
+                _remove_tag(SPAN_ID, span)
+            if name:
+                _remove_tag(SPAN_NAME, name)
+        else:
+            _rewrite(old, values)
     except BaseException as error:
         # An Exception is the writer's; any other comes from a signal handler, between two tags. Nothing may stay behind.
         written.values = NO_LABELS
@@ -172,6 +173,26 @@ def _rewrite(written: _Written, values: Values) -> None:
         if not isinstance(error, Exception):
             raise
         report("label a thread")
+
+
+def _rewrite(old: Values, new: Values) -> None:
+    old_trace, old_span, old_name = old
+    trace, span, name = new
+    if old_trace != trace:
+        if old_trace:
+            _remove_tag(TRACE_ID, old_trace)
+        if trace:
+            _add_tag(TRACE_ID, trace)
+    if old_span != span:
+        if old_span:
+            _remove_tag(SPAN_ID, old_span)
+        if span:
+            _add_tag(SPAN_ID, span)
+    if old_name != name:
+        if old_name:
+            _remove_tag(SPAN_NAME, old_name)
+        if name:
+            _add_tag(SPAN_NAME, name)
 
 
 def _rewrite_baggage(written: _Written, baggage: object) -> None:
@@ -184,7 +205,7 @@ def _rewrite_baggage(written: _Written, baggage: object) -> None:
         for key, value in new:
             if (key, value) not in old:
                 _add_tag(key, value)
-    except BaseException as error:  # see `_rewrite`
+    except BaseException as error:  # see `_change`
         written.baggage, written.baggage_labels = None, ()
         _remove_all(old + new, _remove_tag)
         if not isinstance(error, Exception):
@@ -228,7 +249,7 @@ def attaching(attach: Callable[[Context], Token[Context]]) -> Callable[[Context]
             return token
         written = _of_thread.written
         if written.values is not values:
-            _rewrite(written, values)
+            _change(written, values)
         return token
 
     return attach_and_follow
@@ -267,7 +288,7 @@ def detaching(
             return
         written = _of_thread.written
         if written.values is not values:
-            _rewrite(written, values)
+            _change(written, values)
 
     return detach_and_follow
 

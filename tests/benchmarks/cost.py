@@ -182,9 +182,9 @@ def be_followed(labelled: Callable[[int], float]) -> None:
     from otel_profiling_configurator import sampler
 
     end = time.monotonic() + 5
-    while sampler._clock is None and time.monotonic() < end:
+    while sampler._followed is None and time.monotonic() < end:
         labelled(1000)
-    if sampler._clock is None:
+    if sampler._followed is None:
         print("The agent's sampler can't be seen here: what it costs to keep labels for it is left out.", file=sys.stderr)
 
 

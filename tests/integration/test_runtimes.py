@@ -99,9 +99,8 @@ def test_cpu_time_of_spans(run):
     """A span's samples add up to the CPU time that the span measures itself, within 5 %.
 
     The sampler waits for times that are drawn at random, so n samples have a standard deviation of sqrt(n): spans of 6 s at
-    1,000 samples a second have 1.3 %, and three of those are left to chance on top of the 5 %. (At 100 a second a span of one second has 10 %: that
-    is what a profile can know of it, and only sums over many such spans are better.) Samples lost, or put down to another
-    span, come on top of it.
+    1,000 samples a second have 1.3 %, and three of those are left to chance on top of the 5 %. (At 100 a second a span of one
+    second has 10 %: that is what a profile can know of it, and only sums over many such spans are better.)
 
     Where other processes take the processor away while the thread holds Python's lock, the sampler counts that as work: hence
     the upper bound is of the time that passed, which on a machine with nothing else to do is the CPU time.

@@ -91,7 +91,7 @@ def found(kernel: Kernel, account: sampler.Account) -> None:
 def often(kernel: Kernel, account: sampler.Account) -> None:
     """The thread has been switching often."""
     for _ in range(200):
-        kernel.now += 100 * MICROSECOND
+        kernel.now += 300 * MICROSECOND
         assert look(kernel, account, put_off=True)
 
 
@@ -186,6 +186,19 @@ def test_label_that_comes_or_goes(kernel: Kernel, account: sampler.Account) -> N
     kernel.now = start + 60 * MICROSECOND
     assert sampler.may_change(account, kernel.now, False)
     assert kernel.now >= start + 224 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_label_that_comes_and_goes_all_the_time(kernel: Kernel, account: sampler.Account) -> None:
+    """Is not waited for: most of its changes are too close to one another to be looked at."""
+    for _ in range(200):
+        kernel.now += sampler.LOOK_SECONDS
+        assert look(kernel, account)
+    start = kernel.now + sampler.LOOK_SECONDS
+    kernel.sample(start)
+    before = kernel.now = start + 60 * MICROSECOND
+    assert sampler.may_change(account, kernel.now, False)
+    assert kernel.now == before
 
 
 @pytest.mark.usefixtures("found")
