@@ -13,7 +13,7 @@ SOURCES := pyproject.toml configurator/pyproject.toml
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration portable distros frameworks servers oldest image image-test injection demo \
+.PHONY: help test lint unit integration labels portable distros frameworks servers oldest image image-test injection demo \
 	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures soak proto clean
 
 help:
@@ -39,6 +39,9 @@ unit: $(VENV)/ready
 
 integration: $(VENV)/ready
 	$(VENV)/bin/pytest tests/integration
+
+labels: $(VENV)/ready
+	$(VENV)/bin/pytest tests/integration/test_labels.py tests/integration/test_host.py
 
 # The integration tests whose outcome may depend on the Python.
 portable: $(VENV)/ready
