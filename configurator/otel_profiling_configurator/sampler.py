@@ -9,8 +9,9 @@ either. But the kernel counts the CPU time of each thread: if the sampler's has 
 being taken, and it is over once both are asleep again: the one wakes the other before it sleeps. A look costs 0.4 us where
 nothing has happened, and 10 to 40 us once a sample.
 
-A change of labels that comes in the middle of that is put off if the thread has been switching often: its next switch makes
-up for it, long before the next sample. Otherwise it waits, 0.1 ms or so.
+A change of labels that comes in the middle of that waits, 0.1 ms or so. A thread that has been switching every fraction of a
+millisecond waits only until its stack has been read, and goes on with the labels as they are: its next switch makes up for it,
+long before the next sample.
 
 Bounds, for each thread of the application: no look for `LOOK_SECONDS` after the last (a change in between is not protected:
 the sampler takes longer than such a step to read a stack), no wait longer than `LONGEST_WAIT`, and all waits together no more
@@ -19,6 +20,7 @@ than `WAIT_SHARE` of its time. Where the two threads can't be told, or the syste
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from time import clock_gettime, monotonic
 
@@ -37,11 +39,9 @@ WAIT_SHARE = 0.01
 SAVED_WAIT = 0.02
 """Seconds of waiting that a thread may save up while it does not wait."""
 
-OFTEN = 0.001
-"""Seconds between two label changes below which one can be put off until the next: a tenth of the time between samples."""
-
-STACK_READ = 40e-6
-"""Seconds of CPU time after which the sampler has read the innermost frames. What it still reads is the way there."""
+OFTEN = 350e-6
+"""Seconds between two label changes below which one is put off until the next. Waiting for the recorder
+each time would take too much of its time."""
 
 _FIRST_LOOKS = 8
 """Looks at which the two threads must have been seen at work before they are taken for the sampler and the recorder."""
@@ -145,14 +145,14 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
 
 
 def _wait(clock: int, sampler: State, recorder: State, account: Account, now: float, put_off: bool) -> bool:
-    """Wait until the sample that is being taken is recorded, or at least, with `put_off`, until the stack has been read."""
+    """Wait until the sample that is being taken is recorded; with `put_off` only until the stacks have been read."""
     global _seen  # noqa: PLW0603 - the agent is the process's
     end = now + account.may_wait(now)
     while True:
         used = clock_gettime(clock)
         reading = not sampler.is_asleep()
         over = not reading and recorder.is_asleep()
-        if over or (put_off and (not reading or used - _seen > STACK_READ)) or monotonic() >= end:
+        if over or (put_off and not reading) or monotonic() >= end:
             break
     account.has_waited(monotonic() - now)
     if over:
@@ -165,7 +165,8 @@ def _tell_apart(older_threads: frozenset[int]) -> None:
     global _followed, _seen
     candidates = _candidates
     # Each time anew: the agent's threads start one another, some time after it has said that it runs.
-    for clock in map(_cpu_clock, thread_ids() - older_threads - {get_native_id()}):
+    of_python = {get_native_id(), *(thread.native_id for thread in threading.enumerate())}
+    for clock in map(_cpu_clock, thread_ids() - older_threads - of_python):
         last, times = candidates.get(clock, (0.0, 0))
         try:
             time = clock_gettime(clock)
