@@ -86,7 +86,10 @@ async def eager(kind):
 
     with handler(kind) as busy:
         for length in steps(kind):
-            started = asyncio.Task(child(length / 2), loop=asyncio.get_running_loop(), eager_start=True)
+            loop = asyncio.get_running_loop()
+            loop.set_task_factory(asyncio.eager_task_factory)
+            started = loop.create_task(child(length / 2))
+            loop.set_task_factory(None)  # the others' tasks are not to be eager
             busy(length)
             await started
             busy(length)
