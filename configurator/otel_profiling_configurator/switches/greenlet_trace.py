@@ -1,4 +1,4 @@
-"""Labels follow the switches between greenlets: gevent, eventlet, and greenlets themselves.
+"""Labels follow the switches between greenlets: those of gevent, and greenlets themselves.
 
 Each greenlet has a context of its own, and `greenlet.settrace` tells of every switch. It is a setting of each OS thread, so it
 is made wherever a thread first attaches a context, and there is one tracer only: one that the application sets is called by
