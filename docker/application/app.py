@@ -7,7 +7,7 @@ from flask import Flask
 app = Flask(__name__)
 
 
-@app.get("/work/<int:rounds>")
+@app.get("/sum/<int:rounds>")
 def work(rounds: int) -> str:
     """Keep a processor busy."""
     digest = b""

@@ -119,7 +119,7 @@ def test_application_image(buildah, receiver, dockerfile):
     entry_point = buildah("inspect", "--format", "{{.OCIv1.Config.Entrypoint}}", container).strip("[]").split()
     application = buildah.start(container, *entry_point, user="65532:65532")
     try:
-        ask("http://127.0.0.1:8000/work/200000")
+        ask("http://127.0.0.1:8000/sum/200000")
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and not (receiver.spans() and samples_of_work(receiver)):
             time.sleep(0.5)
@@ -127,7 +127,7 @@ def test_application_image(buildah, receiver, dockerfile):
         application.terminate()
         print(application.communicate(timeout=30)[0])
     spans = [span for span in receiver.spans() if span.kind == 2]
-    assert [span.name for span in spans] == ["GET /work/<int:rounds>"]
+    assert [span.name for span in spans] == ["GET /sum/<int:rounds>"]
     assert_labelled(samples_of_work(receiver), {"span_id": spans[0].span_id, "span_name": spans[0].name})
 
 

@@ -9,8 +9,8 @@ import pytest
 from ..integration.conftest import assert_labelled
 from .conftest import APPS, ARCH, FRAMEWORKS, IMAGES, VERSIONS, find_python, system_pythons, version_of
 
-FLASK_ROUTE = "GET /work/<item>"
-FASTAPI_ROUTE = "GET /work/{item}"
+FLASK_ROUTE = "GET /items/<item>"
+FASTAPI_ROUTE = "GET /items/{item}"
 
 
 def assert_profiled(app, function, route):

@@ -17,7 +17,7 @@ def busy_fastapi(seconds):
         sum(range(1000))
 
 
-@app.get("/work/{item}")
+@app.get("/items/{item}")
 async def work(item: int):
     busy_fastapi(0.7)
     return f"worked on {item}"
@@ -29,7 +29,7 @@ thread.start()
 while not server.started:
     time.sleep(0.01)
 port = server.servers[0].sockets[0].getsockname()[1]
-with urllib.request.urlopen(f"http://127.0.0.1:{port}/work/7") as answer:
+with urllib.request.urlopen(f"http://127.0.0.1:{port}/items/7") as answer:
     print(answer.read().decode())
 server.should_exit = True
 thread.join()

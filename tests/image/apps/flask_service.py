@@ -17,7 +17,7 @@ def busy_flask(seconds):
         sum(range(1000))
 
 
-@app.get("/work/<item>")
+@app.get("/items/<item>")
 def work(item):
     busy_flask(0.7)
     return f"worked on {item}"
@@ -30,7 +30,7 @@ class Silent(WSGIRequestHandler):
 
 server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Silent)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/work/7") as answer:
+with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/items/7") as answer:
     print(answer.read().decode())
 server.shutdown()
 sys.exit(3)
