@@ -117,47 +117,33 @@ proto:
 		-I. --python_out=. --pyi_out=. otel_profiling_pprof.proto otel_profiling_push.proto
 
 # pip 25.1 and later know dependency groups; some that come with Python can't resolve OpenTelemetry's pins at all.
+define virtual_environment
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(1)/bin/pip install --quiet $(2)
+	touch $(1)/ready
+endef
+
 $(VENV)/ready: $(SOURCES)
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(VENV)/bin/pip install --quiet --editable ./configurator --editable '.[demo]' --group test --group runtimes --group lint
-	touch $@
+	$(call virtual_environment,$(VENV),--editable ./configurator --editable '.[demo]' --group test --group runtimes --group lint)
 
 $(DISTROS)/ready: $(SOURCES)
-	$(PYTHON) -m venv $(DISTROS)
-	$(DISTROS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(DISTROS)/bin/pip install --quiet --editable ./configurator --editable . --group distros
-	touch $@
+	$(call virtual_environment,$(DISTROS),--editable ./configurator --editable . --group distros)
 
 $(FRAMEWORKS)/ready: $(SOURCES)
-	$(PYTHON) -m venv $(FRAMEWORKS)
-	$(FRAMEWORKS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(FRAMEWORKS)/bin/pip install --quiet --editable ./configurator --editable . --group frameworks
-	touch $@
+	$(call virtual_environment,$(FRAMEWORKS),--editable ./configurator --editable . --group frameworks)
 
 $(SERVERS)/ready: $(SOURCES)
-	$(PYTHON) -m venv $(SERVERS)
-	$(SERVERS)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(SERVERS)/bin/pip install --quiet --editable ./configurator --editable . --group servers
-	touch $@
+	$(call virtual_environment,$(SERVERS),--editable ./configurator --editable . --group servers)
 
 $(OLDEST)/ready: $(SOURCES) tests/oldest.txt
-	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(OLDEST)/bin/pip install --quiet --constraint tests/oldest.txt --editable ./configurator --editable . --group oldest
-	touch $@
+	$(call virtual_environment,$(OLDEST),--constraint tests/oldest.txt --editable ./configurator --editable . --group oldest)
 
 $(BENCH)/ready: $(SOURCES)
-	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(BENCH)/bin/pip install --quiet --editable ./configurator --editable . --group bench
-	touch $@
+	$(call virtual_environment,$(BENCH),--editable ./configurator --editable . --group bench)
 
 $(DEMO)/ready: $(SOURCES)
-	$(PYTHON) -m venv $(DEMO)
-	$(DEMO)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(DEMO)/bin/pip install --quiet --editable ./configurator --editable '.[demo]'
-	touch $@
+	$(call virtual_environment,$(DEMO),--editable ./configurator --editable '.[demo]')
 
 clean:
 	rm -rf .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
