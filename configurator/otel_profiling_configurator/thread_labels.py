@@ -83,7 +83,7 @@ class _Written(Account):
 
     def __del__(self) -> None:
         # In a forked child the records of threads that don't exist there die on the thread that forked.
-        if self.values is not NO_LABELS and self.thread == get_ident():
+        if self.thread == get_ident():
             # Nothing can be raised to anybody here, nor be logged by a thread that is about to end.
             with contextlib.suppress(Exception):
                 _remove_all(_pairs(self.values) + self.baggage_labels, self.remove_tag)
@@ -146,26 +146,26 @@ def _change(written: _Written, values: Values) -> None:
     if now >= written.next_look and not may_change(written, now, old is not NO_LABELS and values is not NO_LABELS):
         return
     written.values = values
+    old_trace, old_span, old_name = old
+    trace, span, name = values
     try:
-        if old is NO_LABELS:
-            trace, span, name = values
+        if old_trace != trace:
+            if old_trace:
+                _remove_tag(TRACE_ID, old_trace)
             if trace:
                 _add_tag(TRACE_ID, trace)
+        if old_span != span:
+            if old_span:
+                _remove_tag(SPAN_ID, old_span)
             if span:
                 _add_tag(SPAN_ID, span)
+        if old_name != name:
+            if old_name:
+                _remove_tag(SPAN_NAME, old_name)
             if name:
                 _add_tag(SPAN_NAME, name)
+        if old is NO_LABELS:
             written.remove_tag = _remove_tag
-        elif values is NO_LABELS:
-            trace, span, name = old
-            if trace:
-                _remove_tag(TRACE_ID, trace)
-            if span:
-                _remove_tag(SPAN_ID, span)
-            if name:
-                _remove_tag(SPAN_NAME, name)
-        else:
-            _rewrite(old, values)
     except BaseException as error:
         # An Exception is the writer's; any other comes from a signal handler, between two tags. Nothing may stay behind.
         written.values = NO_LABELS
@@ -173,26 +173,6 @@ def _change(written: _Written, values: Values) -> None:
         if not isinstance(error, Exception):
             raise
         report("label a thread")
-
-
-def _rewrite(old: Values, new: Values) -> None:
-    old_trace, old_span, old_name = old
-    trace, span, name = new
-    if old_trace != trace:
-        if old_trace:
-            _remove_tag(TRACE_ID, old_trace)
-        if trace:
-            _add_tag(TRACE_ID, trace)
-    if old_span != span:
-        if old_span:
-            _remove_tag(SPAN_ID, old_span)
-        if span:
-            _add_tag(SPAN_ID, span)
-    if old_name != name:
-        if old_name:
-            _remove_tag(SPAN_NAME, old_name)
-        if name:
-            _add_tag(SPAN_NAME, name)
 
 
 def _rewrite_baggage(written: _Written, baggage: object) -> None:
