@@ -12,7 +12,6 @@ import importlib
 import logging
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -21,7 +20,7 @@ from typing import Any
 from . import sampler
 from .guard import guarded, report
 from .log import logger
-from .os_threads import Helper, are_still, thread_ids
+from .os_threads import Helper, are_still, native_threads, thread_ids
 from .settings import Settings
 
 EXIT_SECONDS = 2.0
@@ -112,8 +111,7 @@ class Agent:
         """
         if self.running:
             # Found out here: the agent's threads start one another, some time after it has said that it runs.
-            of_python = {thread.native_id for thread in threading.enumerate()}
-            are_still(thread_ids() - self._older_threads - of_python, 2 / self._settings.sample_rate)
+            are_still(native_threads(self._older_threads), 2 / self._settings.sample_rate)
 
     @guarded("upload the last profile")
     def stop(self) -> None:

@@ -14,8 +14,9 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 
@@ -99,12 +100,27 @@ def thread_ids() -> set[int]:
         return set()
 
 
+def native_threads(older: Set[int]) -> set[int]:
+    """Return the kernel's ids of the threads that are not among `older` and that Python did not start, nor runs on now."""
+    return thread_ids() - older - {get_native_id(), *(thread.native_id for thread in threading.enumerate())}
+
+
+def cpu_clock(thread_id: int) -> int:
+    """Return the kernel's clock id for the CPU time of a thread, see clock_getcpuclockid(3) on Linux."""
+    return ~thread_id << 3 | 6
+
+
 def cpu_time(thread_id: int) -> int:
     """Return the CPU time that the thread has used, in nanoseconds; 0 for one that has ended."""
     try:
-        return time.clock_gettime_ns(~thread_id << 3 | 6)  # the kernel's clock id for it, see clock_getcpuclockid(3)
+        return time.clock_gettime_ns(cpu_clock(thread_id))
     except OSError:
         return 0
+
+
+def _letter(stat: bytes) -> bytes:
+    """Return the letter of a thread's state from its ``stat`` file; empty where there is none."""
+    return stat.rpartition(b") ")[2][:1] if b") " in stat else b""
 
 
 class State:
@@ -135,8 +151,8 @@ class State:
         if length < 0:
             raise OSError(errno.EIO, "no state of a thread")
         text = self._buffer.raw[:length]
-        _, in_brackets, fields = text.rpartition(b") ")
-        return fields[:1] not in b"RD" if in_brackets else text not in (b"0", b"")
+        letter = _letter(text)
+        return letter not in b"RD" if letter else text not in (b"0", b"")
 
     def close(self) -> None:
         """Close the file, if it is still ours: a daemon closes whatever is open, and then the number may be another's."""
@@ -190,4 +206,4 @@ def _state(libc: Any, path: bytes) -> bytes:
     buffer = ctypes.create_string_buffer(128)
     libc.read(file, buffer, 127)
     libc.close(file)
-    return buffer.value.rpartition(b") ")[2][:1] or b"S"
+    return _letter(buffer.value) or b"S"

@@ -20,12 +20,11 @@ than `WAIT_SHARE` of its time. Where the two threads can't be told, or the syste
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from time import clock_gettime, monotonic
 
 from .guard import report
-from .os_threads import State, allocate_lock, get_native_id, thread_ids
+from .os_threads import State, allocate_lock, cpu_clock, native_threads
 
 LOOK_SECONDS = 100e-6
 """Between two looks of a thread: with 0.4 us a look, at most 0.4 % of its time goes into them."""
@@ -72,11 +71,6 @@ class Account:
     def has_waited(self, seconds: float) -> None:
         """Take `seconds` off what was saved."""
         self._saved -= seconds
-
-
-def _cpu_clock(thread_id: int) -> int:
-    """Return the kernel's clock id for the CPU time of a thread, see clock_getcpuclockid(3) on Linux."""
-    return ~thread_id << 3 | 6
 
 
 _older_threads: frozenset[int] | None = None
@@ -165,25 +159,24 @@ def _tell_apart(older_threads: frozenset[int]) -> None:
     global _followed, _seen
     candidates = _candidates
     # Each time anew: the agent's threads start one another, some time after it has said that it runs.
-    of_python = {get_native_id(), *(thread.native_id for thread in threading.enumerate())}
-    for clock in map(_cpu_clock, thread_ids() - older_threads - of_python):
-        last, times = candidates.get(clock, (0.0, 0))
+    for thread in native_threads(older_threads):
+        last, times = candidates.get(thread, (0.0, 0))
         try:
-            time = clock_gettime(clock)
+            time = clock_gettime(cpu_clock(thread))
         except OSError:  # it has ended by now
             continue
-        candidates[clock] = time, times + (time != last)
-    by_times = sorted(candidates, key=lambda clock: candidates[clock][1], reverse=True)
-    seen_at_work = [candidates[clock][1] for clock in by_times]
+        candidates[thread] = time, times + (time != last)
+    by_times = sorted(candidates, key=lambda thread: candidates[thread][1], reverse=True)
+    seen_at_work = [candidates[thread][1] for thread in by_times]
     pair, others = by_times[:2], seen_at_work[2:]
     if len(by_times) > 1 and seen_at_work[1] >= _FIRST_LOOKS and max(others, default=0) <= seen_at_work[1] / 2:
-        sampler, recorder = sorted(pair, key=lambda clock: candidates[clock][0], reverse=True)
+        sampler, recorder = sorted(pair, key=lambda thread: candidates[thread][0], reverse=True)
         states: list[State] = []
         try:
-            for clock in (sampler, recorder):
-                states.append(State(~(clock >> 3)))
+            for thread in (sampler, recorder):
+                states.append(State(thread))
         except OSError:  # it is at work right now
             for state in states:
                 state.close()
             return
-        _followed, _seen = (sampler, states[0], states[1]), 0.0
+        _followed, _seen = (cpu_clock(sampler), states[0], states[1]), 0.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from otel_profiling_configurator import guard, sampler
+from otel_profiling_configurator import guard, os_threads, sampler
 from otel_profiling_configurator.os_threads import get_native_id
 
 from .fakes import on_a_thread
@@ -58,7 +58,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     monkeypatch.setattr(sampler, "clock_gettime", kernel.clock_gettime)
     monkeypatch.setattr(sampler, "monotonic", kernel.monotonic)
     monkeypatch.setattr(sampler, "State", lambda thread: SimpleNamespace(is_asleep=lambda: kernel.is_asleep(thread), close=str))
-    monkeypatch.setattr(sampler, "thread_ids", lambda: set(kernel.threads))
+    monkeypatch.setattr(os_threads, "thread_ids", lambda: set(kernel.threads))
     yield kernel
     sampler.follow(None)
 
@@ -228,7 +228,7 @@ def test_agent_that_was_stopped(kernel: Kernel, account: sampler.Account) -> Non
 
 def test_real_clock_of_a_thread() -> None:
     """The clock id is the kernel's for the thread's CPU time."""
-    clock = sampler._cpu_clock(get_native_id())
+    clock = os_threads.cpu_clock(get_native_id())
     before = sampler.clock_gettime(clock)
     end = before + 0.002
     while sampler.clock_gettime(clock) < end:
@@ -246,7 +246,7 @@ def test_threads_that_look_at_once(kernel: Kernel, monkeypatch: pytest.MonkeyPat
         inside.append(on_a_thread(lambda: sampler.may_change(sampler.Account(), kernel.now, True)))
         return set(kernel.threads)
 
-    monkeypatch.setattr(sampler, "thread_ids", listed)
+    monkeypatch.setattr(os_threads, "thread_ids", listed)
     assert look(kernel, sampler.Account())
     assert inside == [True]
 
