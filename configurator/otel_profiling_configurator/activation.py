@@ -154,8 +154,10 @@ class _Activation:
 
     def _baggage_names(self) -> Mapping[str, str]:
         """Return which baggage entries become labels: none of a name that each profile carries already."""
-        _, static = self._identity()
         names = self._settings.baggage_keys
+        if not names:
+            return names
+        _, static = self._identity()
         for key in names.keys() & {key for key, name in names.items() if name in static}:
             logger.warning("baggage %r becomes no label: %r is set by the resource or by the environment", key, names[key])
         return {key: name for key, name in names.items() if name not in static}
@@ -218,11 +220,7 @@ def _relabel() -> None:
 
 def _start_in_worker() -> None:
     if _active is not None:
-        try:
-            _active.start_in_worker()
-        except Exception:
-            if guard.reraise:
-                raise
+        _silently(_active.start_in_worker)
 
 
 def _stop_agent() -> None:
@@ -244,11 +242,16 @@ def _after_fork_in_child() -> None:
     global _lock  # noqa: PLW0603 - another thread may have held it at the time of the fork
     _lock = threading.RLock()
     if _active is not None:
-        try:
-            _active.after_fork_in_child()
-        except Exception:
-            if guard.reraise:
-                raise
+        _silently(_active.after_fork_in_child)
+
+
+def _silently(act: Callable[[], None]) -> None:
+    """Call `act` where nothing may log: between a fork and its return in the child."""
+    try:
+        act()
+    except Exception:
+        if guard.reraise:
+            raise
 
 
 _fork_hook_registered = False
