@@ -100,13 +100,14 @@ def assert_labelled(samples, expected, share=0.9):
     return assert_accurate([(samples, expected)], share)
 
 
-def assert_accurate(groups, share, least=0.0):
+def assert_accurate(groups, share, least=0.0, *, chance=False):
     """At least `share` of all samples carry the labels expected of their group; returns how many samples there are.
 
     Args:
         groups: Pairs of samples and the labels expected of them, or a list of labels of which any will do; none may be empty.
-        share: Over all groups together. Which samples are taken is chance: as many wrong ones more are accepted as a truth of
-            exactly this share would exceed once in 30,000 runs (four standard deviations).
+        share: Over all groups together: one sample that was taken while a span ended must not decide.
+        chance: Whether some hundred samples stand for `share` of very many. Which are taken is chance: as many wrong ones more
+            are accepted as a truth of exactly this share would exceed once in 30,000 runs (four standard deviations).
         least: Of each group, where a group that is wrong as a whole could hide among many.
     """
     total = right = 0
@@ -129,7 +130,7 @@ def assert_accurate(groups, share, least=0.0):
         right += right_in_group
     listed = "\n".join(f"{right:7.1%} of {count:5} of {name}" for right, count, name in shares)
     print(f"{right / total:.2%} of {total} samples are right\n{listed}")  # shown by pytest if the test fails, or asked with -rP
-    enough = share - 4 * math.sqrt(share * (1 - share) / total)
+    enough = share - (4 * math.sqrt(share * (1 - share) / total) if chance else 0)
     assert right / total >= enough, f"{right} of {total} samples are right, {enough:.2%} would do\n{listed}"
     assert min(shares)[0] >= least, f"a group has less than {least:.0%} right\n{listed}"
     return total

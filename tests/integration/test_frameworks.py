@@ -305,6 +305,6 @@ def test_server(serve, name):
         )
         for route, (_, span_name) in server.routes.items()
     ]
-    assert_accurate(groups, SHARE, LEAST)
+    assert_accurate(groups, SHARE, LEAST, chance=True)
     outside = app.samples_of("busy_outside")
-    assert_accurate([(outside, NOTHING)], 0.99)
+    assert_accurate([(outside, NOTHING)], 0.99, chance=True)
