@@ -110,7 +110,8 @@ async def main():
     handlers += [made(made.__name__) for made in (call_soon, call_later, generator, inherited)]
     if sys.version_info >= (3, 11):
         handlers.append(task_group("task_group"))
-    if sys.version_info >= (3, 12):
+    # uvloop hands every task factory an argument that 3.13.0 does not know yet: the two fail by themselves.
+    if hasattr(asyncio, "eager_task_factory") and not (MODE.startswith("uvloop") and sys.version_info[:2] == (3, 13)):
         handlers.append(eager("eager"))
     if MODE == "deep":  # as many frames as a web framework and its middleware have above a handler
         for _ in range(50):
