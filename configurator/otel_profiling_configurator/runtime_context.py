@@ -18,7 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.context.context import _RuntimeContext
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk import trace as sdk_trace
-from opentelemetry.trace import NonRecordingSpan, Span
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span
 
 from .thread_labels import CURRENT_SPAN, attaching, detaching
 
@@ -104,6 +104,8 @@ def _get_current_span(
     @functools.wraps(original)
     def get_current_span(context: Context | None = None) -> Span:
         span: Any = (get_current() if context is None else context).get(CURRENT_SPAN)
+        if span is None:
+            return INVALID_SPAN
         return span if span.__class__ in _SPAN_CLASSES else original(context)
 
     return get_current_span

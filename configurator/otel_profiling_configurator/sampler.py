@@ -48,6 +48,9 @@ _FIRST_LOOKS = 8
 _FIRST_LOOK_SECONDS = 0.002
 """Between those: less than the time between two samples, so that only threads that work with every sample stand out."""
 
+_MOST_FIRST_LOOKS = 20_000
+"""After that the search is given up: five times what it takes at one sample a second."""
+
 
 class Account:
     """What one thread of the application has spent on looking and waiting."""
@@ -82,6 +85,12 @@ _candidates: dict[int, tuple[float, int]] = {}
 _telling_apart = allocate_lock()
 """Held by the one thread that finds the two out: others don't wait for it, their labels may change."""
 
+_first_looks = 0
+"""Of the whole process, since the agent was started."""
+
+_next_first_look = 0.0
+"""When the next is due, in `time.monotonic` seconds: with a thousand threads, each takes a millisecond."""
+
 _followed: tuple[int, State, State] | None = None
 """CPU clock and state of the sampler, and state of the recorder, once they are told apart from the agent's other threads."""
 
@@ -95,10 +104,11 @@ def follow(older_threads: Iterable[int] | None) -> None:
     Args:
         older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
     """
-    global _older_threads, _candidates, _telling_apart, _followed  # noqa: PLW0603 - the agent is the process's
+    global _older_threads, _candidates, _telling_apart, _followed, _first_looks, _next_first_look  # noqa: PLW0603 - the agent is the process's
     followed, _followed = _followed, None
     _older_threads = None if older_threads is None else frozenset(older_threads)
     _candidates = {}
+    _first_looks, _next_first_look = 0, 0.0
     _telling_apart = allocate_lock()  # in a forked child, the thread that held it may not exist
     if followed is not None:
         for state in followed[1:]:
@@ -117,12 +127,8 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         followed = _followed
         if followed is None:
             account.next_look = now + _FIRST_LOOK_SECONDS
-            lock = _telling_apart
-            if _older_threads is not None and lock.acquire(False):
-                try:
-                    _tell_apart(_older_threads)
-                finally:
-                    lock.release()
+            if _older_threads is not None and now >= _next_first_look:
+                _look_for_it(_older_threads, now)
             return True
         since = now + LOOK_SECONDS - account.next_look
         account.pace = pace = max(since, account.pace * 0.95)
@@ -152,6 +158,23 @@ def _wait(clock: int, sampler: State, recorder: State, account: Account, now: fl
     if over:
         _seen = used
     return over or not put_off
+
+
+def _look_for_it(older_threads: frozenset[int], now: float) -> None:
+    """Try to tell the agent's threads apart, if no other thread is just trying; no more than `WAIT_SHARE` of the time."""
+    global _first_looks, _next_first_look  # noqa: PLW0603 - the agent is the process's
+    lock = _telling_apart
+    if not lock.acquire(False):
+        return
+    try:
+        _first_looks += 1
+        if _first_looks > _MOST_FIRST_LOOKS:
+            follow(None)
+            return
+        _tell_apart(older_threads)
+        _next_first_look = now + max(_FIRST_LOOK_SECONDS, (monotonic() - now) / WAIT_SHARE)
+    finally:
+        lock.release()
 
 
 def _tell_apart(older_threads: frozenset[int]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from contextvars import Token
+from contextvars import ContextVar, Token
 from time import monotonic
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from .baggage_labels import BAGGAGE, Pairs, baggage_labels
 from .guard import report
-from .labels import KEYS, NO_LABELS, SPAN_ID, SPAN_NAME, TRACE_ID, SpanLabels, Values
+from .labels import KEYS, NO_LABELS, SPAN_ID, SPAN_NAME, TRACE_ID, Values, span_labels
 from .os_threads import Local, get_ident
 from .sampler import Account, may_change
 
@@ -32,7 +32,7 @@ SPAN_ATTRIBUTE = "_otel_profiling_labels"
 """Key of the current span in a context. Learnt through the API, which has no public name for it."""
 
 
-NOT_OURS = SpanLabels(0, False, NO_LABELS)
+NOT_OURS = span_labels(0, False, NO_LABELS)
 """Labels of every span that we did not start: an API-only one, or another provider's."""
 
 
@@ -271,6 +271,35 @@ def detaching(
             _change(written, values)
 
     return detach_and_follow
+
+
+def running(run: Callable[[Any], Any], current_context: ContextVar[Context]) -> Callable[[Any], Any]:
+    """Return `run`, a method of what is to be run in its ``_context``, having the labels first follow that; see `attaching`.
+
+    Args:
+        run: The method.
+        current_context: What holds OpenTelemetry's context in a context of Python's, which need not be entered to look there.
+    """
+    no_context = Context()
+    baggage_wanted = bool(_baggage_names)
+
+    def follow_and_run(self: Any) -> Any:
+        context = self._context.get(current_context, no_context)
+        if baggage_wanted:
+            carry(context)
+            return run(self)
+        try:
+            span: Any = context.get(CURRENT_SPAN, NO_SPAN)
+            values = span._otel_profiling_labels.values
+        except AttributeError:
+            carry(context)
+            return run(self)
+        written = _of_thread.written
+        if written.values is not values:
+            _change(written, values)
+        return run(self)
+
+    return follow_and_run
 
 
 def forget() -> None:

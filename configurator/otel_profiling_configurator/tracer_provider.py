@@ -110,7 +110,7 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
         for span_class in (SdkSpan, NonRecordingSpan):
             if span_class not in _followed:
                 _follow_renames(span_class)
-    plainly_sampled = isinstance(tracer, SdkTracer) and _records_what_it_samples(tracer.sampler)
+    shared_if_alike = descendants_share and isinstance(tracer, SdkTracer) and _records_what_it_samples(tracer.sampler)
 
     @functools.wraps(start_span)
     def annotating(  # arguments are the API's, passed on by position: the cheapest call
@@ -139,12 +139,7 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
             except AttributeError:  # a span that is none of the API's, or a context that is none
                 parent_span = trace.get_current_span(context)
                 parent = getattr(parent_span, SPAN_ATTRIBUTE, NOT_OURS)
-            if (
-                plainly_sampled
-                and descendants_share
-                and parent is not NOT_OURS
-                and parent.sampled is (span.__class__ is not NonRecordingSpan)
-            ):
+            if parent is not NOT_OURS and shared_if_alike and parent.sampled is (span.__class__ is not NonRecordingSpan):
                 # The usual descendant. It would come to the same below, by way of its trace flags.
                 span._otel_profiling_labels = parent
                 return span  # type: ignore[no-any-return] # as below

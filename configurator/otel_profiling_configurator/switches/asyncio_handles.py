@@ -15,9 +15,8 @@ from contextvars import ContextVar
 from typing import Any
 
 import opentelemetry.context as context_api
-from opentelemetry.context import Context
 
-from ..thread_labels import carry, refresh
+from ..thread_labels import refresh, running
 from .attributes import replacing
 from .loops import followed_create_task, followed_loop
 
@@ -35,18 +34,12 @@ def install(_library: object) -> Callable[[], None]:
 def _followed_run(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
     variable = getattr(context_api._RUNTIME_CONTEXT, "_current_context", None)
     if isinstance(variable, ContextVar):
-        # The usual case: look into the handle's context without entering it.
-        nothing = Context()
+        return functools.wraps(run)(running(run, variable))
 
-        @functools.wraps(run)
-        def _run(self: Any) -> Any:
-            carry(self._context.get(variable, nothing))
-            return run(self)
-    else:
-
-        @functools.wraps(run)
-        def _run(self: Any) -> Any:
-            self._context.run(refresh)
-            return run(self)
+    # Somebody else's runtime context: it has to be asked.
+    @functools.wraps(run)
+    def _run(self: Any) -> Any:
+        self._context.run(refresh)
+        return run(self)
 
     return _run

@@ -122,6 +122,41 @@ def test_nothing_is_told_apart_beside_another_busy_thread(kernel: Kernel, accoun
     assert sampler._followed is None
 
 
+def test_search_is_given_up(kernel: Kernel, account: sampler.Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the two never stand out, the threads are not looked through for ever."""
+    monkeypatch.setattr(sampler, "_MOST_FIRST_LOOKS", 10)
+    sampler.follow({1})
+    for _ in range(11):
+        kernel.now += 0.01
+        assert look(kernel, account)
+    kernel.threads.clear()
+    kernel.cpu.clear()
+    before = kernel.now + 1
+    kernel.now = before
+    assert look(kernel, account)
+    assert kernel.now == before, "nothing is looked at any more"
+
+
+def test_search_takes_little_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads of the application look, and however long a look takes."""
+
+    def slow() -> set[int]:
+        kernel.now += 0.001
+        return set(kernel.threads)
+
+    monkeypatch.setattr(os_threads, "thread_ids", slow)
+    sampler.follow({1})
+    accounts = [sampler.Account() for _ in range(100)]
+    start, looked = kernel.now, 0.0
+    while kernel.now < start + 1:
+        kernel.now += 0.005
+        for account in accounts:
+            before = kernel.now
+            assert sampler.may_change(account, kernel.now, False)
+            looked += kernel.now - before
+    assert 0.001 < looked <= 0.02
+
+
 @pytest.mark.usefixtures("found")
 def test_idle_sampler(kernel: Kernel, account: sampler.Account) -> None:
     """One look, no wait."""
