@@ -133,7 +133,7 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         since = now + LOOK_SECONDS - account.next_look
         account.pace = pace = max(since, account.pace * 0.95)
         account.next_look = now + LOOK_SECONDS
-        if (pace < 2 * LOOK_SECONDS and not put_off) or clock_gettime(followed[0]) == _seen:
+        if (since < 2 * LOOK_SECONDS and not put_off) or clock_gettime(followed[0]) == _seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
         return _wait(*followed, account, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks

@@ -5,6 +5,8 @@ machine does falls on all of them. They are started anew several times, since wh
 several percent faster or slower. The same agent samples in all three, so the differences are those of the labels.
 A figure is the median over all turns of the difference to the plain SDK in the same round, in CPU time of the threads that
 the case runs on. Its 95 % interval is a bootstrap over the starts.
+A shared machine's processors are up to twice as slow in one moment as in the next. So an empty loop is timed before and after
+each turn, and the turn is counted as if that had taken the least time that it took in the whole run.
 
 Run as ``python tests/benchmarks/cost.py``; prints Markdown, and with ``--json FILE`` keeps the figures for the picture.
 """
@@ -35,8 +37,11 @@ APPLICATION = "bench"
 SERVER = "http://127.0.0.1:9"
 """Nothing listens there, and an hour between uploads is longer than any run."""
 
-Groups = list[list[float]]
-"""Turns, by the start of the processes that took them."""
+Turn = tuple[float, float]
+"""Microseconds of an operation, and seconds that an empty loop took at that time."""
+
+Rounds = list[dict[str, Turn]]
+"""What each configuration took at a case, round by round."""
 
 
 def set_up(configuration: str) -> None:
@@ -188,6 +193,14 @@ def be_followed(labelled: Callable[[int], float]) -> None:
         print("The agent's sampler can't be seen here: what it costs to keep labels for it is left out.", file=sys.stderr)
 
 
+def empty_loop() -> float:
+    """Return how long a bit of work takes right now, in seconds of CPU time."""
+    start = time.thread_time()
+    for _ in range(20_000):
+        pass
+    return time.thread_time() - start
+
+
 def worker(configuration: str) -> None:
     """Set one configuration up, then time the cases that standard input names."""
     from opentelemetry import trace
@@ -203,14 +216,13 @@ def worker(configuration: str) -> None:
     print(json.dumps(list(every)), flush=True)
     for line in sys.stdin:
         name = line.strip()
-        print(every[name](counts[name]) / counts[name] * 1e6, flush=True)
+        before = empty_loop()
+        microseconds = every[name](counts[name]) / counts[name] * 1e6
+        print(microseconds, (before + empty_loop()) / 2, flush=True)
 
 
-def generation(rounds: int, differences: dict[tuple[str, str], Groups]) -> list[str]:
-    """Let fresh processes take turns for some rounds; add to `differences`, and return the names of the cases.
-
-    What is added for the plain SDK are its times, for the others what they take longer in the same round.
-    """
+def generation(rounds: int) -> dict[str, Rounds]:
+    """Let fresh processes take turns for some rounds; return what they took, by case."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYROSCOPE_"))}
     processes = {
         name: subprocess.Popen(
@@ -224,17 +236,16 @@ def generation(rounds: int, differences: dict[tuple[str, str], Groups]) -> list[
     }
     try:
         _, _, names = (json.loads(process.stdout.readline()) for process in processes.values())
-        for key in ((case, name) for case in names for name in CONFIGURATIONS):
-            differences.setdefault(key, []).append([])
+        turns: dict[str, Rounds] = {case: [] for case in names}
         for _ in range(rounds):
             for case in names:
-                base = 0.0
+                turns[case].append({})
                 for name, process in processes.items():
                     process.stdin.write(case + "\n")
                     process.stdin.flush()
-                    differences[case, name][-1].append(float(process.stdout.readline()) - base)
-                    base = base or differences[case, name][-1][-1]
-        return names
+                    microseconds, loop = map(float, process.stdout.readline().split())
+                    turns[case][-1][name] = microseconds, loop
+        return turns
     finally:
         for process in processes.values():
             process.kill()
@@ -258,18 +269,30 @@ def main() -> None:
     if arguments.worker:
         worker(arguments.worker)
         return
-    differences: dict[tuple[str, str], Groups] = {}
-    names: list[str] = []
-    for _ in range(arguments.generations):
-        names = generation(arguments.rounds, differences)
+    generations = [generation(arguments.rounds) for _ in range(arguments.generations)]
+    fastest = min(loop for turns in generations for case in turns.values() for each in case for _, loop in each.values())
+
+    def added(case: str, name: str) -> list[list[float]]:
+        """Return what a configuration adds to the plain SDK's time, or that itself, for each round of each generation."""
+
+        def at_full_speed(turn: Turn) -> float:
+            microseconds, loop = turn
+            return microseconds * fastest / loop
+
+        plain = CONFIGURATIONS[0]
+        return [
+            [at_full_speed(each[name]) - (at_full_speed(each[plain]) if name != plain else 0) for each in turns[case]]
+            for turns in generations
+        ]
+
     plain, other, ours = CONFIGURATIONS
     turns = arguments.generations * arguments.rounds
     print(f"Python {sys.version.split()[0]}, {turns} turns each, microseconds of CPU time per operation, with 95 % intervals\n")
     print(f"| case | {plain} | {other} adds | {ours} adds | of plain | of what {other} adds |")
     print("|---|---|---|---|---|---|")
     figures = []
-    for case in names:
-        estimates = {name: median_of(differences[case, name]) for name in CONFIGURATIONS}
+    for case in generations[0]:
+        estimates = {name: median_of(added(case, name)) for name in CONFIGURATIONS}
         figures.append({"case": case, **{name: estimate._asdict() for name, estimate in estimates.items()}})
         print(row(case, *estimates.values()))
     print()

@@ -217,7 +217,7 @@ def test_stack_that_has_not_been_read(kernel: Kernel, account: sampler.Account, 
 def test_label_that_comes_or_goes(kernel: Kernel, account: sampler.Account) -> None:
     """Is never put off: nobody knows when the thread will switch again."""
     often(kernel, account)
-    start = kernel.now + 100 * MICROSECOND
+    start = kernel.now + 200 * MICROSECOND
     kernel.sample(start)
     kernel.now = start + 60 * MICROSECOND
     assert sampler.may_change(account, kernel.now, False)
