@@ -36,6 +36,9 @@ COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e
 
 BOUNDS = {
     "samples received": lambda result: result["received"] >= 0.95 * result["expected"],
+    "labels of the route": lambda result: result["busy_route labelled"] >= 0.95 * result["busy_route"],
+    "labels outside": lambda result: result["outside labelled"] <= 0.01 * result["outside"],
+    "tracebacks": lambda result: result["tracebacks"] == 0,
     "labels left behind": lambda result: result["twice"] == 0,
     "memory of the oldest worker": lambda result: result["growth"] < 20,
 }

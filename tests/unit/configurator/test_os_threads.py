@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import contextvars
 import hashlib
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -156,3 +157,29 @@ def test_other_threads_of_the_process() -> None:
         time.sleep(0.001)
     assert os_threads.are_still([worker], 10)
     assert os_threads.cpu_time(worker) == 0
+
+
+@pytest.mark.skipif(not os_threads.thread_ids(), reason="no /proc here")
+def test_gil_is_kept_while_others_are_watched() -> None:
+    """Given up, it would come back 5 ms later where other threads want it, for each of some dozens of looks."""
+    turns, stop = [0], threading.Event()
+
+    def wants_the_gil() -> None:
+        while not stop.is_set():
+            turns[0] += 1
+            time.sleep(1e-5)
+
+    thread = threading.Thread(target=wants_the_gil)
+    thread.start()
+    interval = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(1000)  # nobody is made to give it up
+        time.sleep(0.01)  # nor asked to before that
+        before = turns[0]
+        assert before
+        assert not os_threads.are_still([os_threads.get_native_id()], 0.05)
+        assert turns[0] == before
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join()
