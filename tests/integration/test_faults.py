@@ -81,8 +81,6 @@ def assert_unharmed(application, receiver, lines=2):
     told = application.end()
     assert len(application.said("otel-profiling")) == lines, application.lines
     assert receiver.spans(SERVICE), "traces go on"
-    # A request takes 3 ms of CPU time. Not a timing that decides: nothing of ours is in its way for longer than that.
-    assert told["median"] < 0.03
     return told
 
 
@@ -250,14 +248,3 @@ def test_tls_with_known_ca(start, receiver, tls_port, certificate):
     wait_until(lambda: labelled(receiver), "a profile")
     threading.Event().wait(2.5)
     assert_unharmed(application, receiver, lines=0)
-
-
-def test_outages_cost_forks_nothing(run):
-    """A fork while the watch speaks or waits is as quick as ever, and children watch, too."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        app = run(
-            "forked.py",
-            OTEL_PROFILING_SERVER_ADDRESS=f"http://127.0.0.1:{silent.getsockname()[1]}",
-            OTEL_PROFILING_UPLOAD_INTERVAL="1s",
-        )
-    assert app.exit_code == 0

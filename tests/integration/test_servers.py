@@ -173,13 +173,11 @@ def test_master_that_only_supervises(serve):
 
     time.sleep(2.5)  # what was sampled at start-up goes out
     before, used = len(pushes_of_master()), cpu_seconds(master)
-    time.sleep(4)
+    time.sleep(8)
     used = cpu_seconds(master) - used
-    # Gunicorn wakes up once a second, and may be seen doing so.
-    assert len(pushes_of_master()) - before <= 4
-    own = [s for s in server.receiver.samples(SERVICE) if s.series["process_pid"] == str(master)]
-    assert all(sample.stack for sample in own[:1])
-    assert used / 4 < 0.05, f"{used / 4:.1%} of a core"
+    # It uploads every second where it has something to say. Gunicorn wakes up once a second, and may be seen doing so.
+    assert len(pushes_of_master()) - before <= 3
+    assert used / 8 < 0.05, f"{used / 8:.1%} of a core"
     assert server.stop() == 0
 
 
@@ -192,13 +190,16 @@ def test_first_sample_of_a_worker(serve):
     """It arrives within two upload intervals of the first request, while the worker runs on."""
     server = serve(*GUNICORN, "--workers", "1", "web:application", OTEL_PROFILING_UPLOAD_INTERVAL="2s")
     answer = server.first()
-    started = time.monotonic()
+
+    def uploads():
+        return sum(any(s.get("process_pid") == str(answer["pid"]) for s in push.series) for push in server.receiver.pushes())
 
     def arrived():
         return any(sample.label("span_id") == answer["span_id"] for sample in server.receiver.samples(SERVICE))
 
-    wait_until(arrived, "the first labelled sample", 30)
-    assert time.monotonic() - started < 10  # 4 s on a machine that has nothing else to do
+    before = uploads()
+    wait_until(lambda: arrived() or uploads() >= before + 2, "two uploads")
+    assert arrived()
     assert server.stop() == 0
 
 

@@ -24,4 +24,5 @@ if how == "exception":
     raise RuntimeError("the application's own")
 if how == "exit":
     sys.exit(0)
-time.sleep(60)
+for _ in range(600):
+    time.sleep(0.1)  # a signal that comes just before a sleep interrupts only the next one
