@@ -199,12 +199,14 @@ class _Activation:
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
         if self._agent is not None:
-            if self._agent.running:
-                # A provider that follows forks has updated its resource by now: its hook came first.
-                self._agent.start(*self._identity())
-                if self._watch is not None:
-                    self._watch.start()
-            _relabel()
+            try:
+                if self._agent.running:
+                    # A provider that follows forks has updated its resource by now: its hook came first.
+                    self._agent.start(*self._identity())
+                    if self._watch is not None:
+                        self._watch.start()
+            finally:
+                _relabel()
 
     def stop_agent(self) -> None:
         """Have the agent send what it has, in a process that is about to end."""
@@ -247,11 +249,14 @@ def _after_fork_in_child() -> None:
 
 def _silently(act: Callable[[], None]) -> None:
     """Call `act` where nothing may log: between a fork and its return in the child."""
+    disabled, logger.disabled = logger.disabled, True
     try:
         act()
     except Exception:
         if guard.reraise:
             raise
+    finally:
+        logger.disabled = disabled
 
 
 _fork_hook_registered = False

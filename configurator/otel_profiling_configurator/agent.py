@@ -26,6 +26,9 @@ from .settings import Settings
 EXIT_SECONDS = 2.0
 """Longest that an upload may delay the process's exit. The agent itself would wait 10 s for a server that hangs."""
 
+FORK_SECONDS = 0.02
+"""Longest that a fork waits for the agent's threads to sleep. Threads of other native libraries can't be told from them."""
+
 
 def load() -> ModuleType | None:
     """Import and return `pyroscope`; None, after a warning, if that is impossible here."""
@@ -107,11 +110,11 @@ class Agent:
 
         They hold locks while they work, and those are copied as they are: a child forked then has an agent that waits for
         ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Where that can't be seen (not
-        Linux), and after two sampling periods in any case, it returns.
+        Linux), and after two sampling periods or `FORK_SECONDS` in any case, it returns.
         """
         if self.running:
             # Found out here: the agent's threads start one another, some time after it has said that it runs.
-            are_still(native_threads(self._older_threads), 2 / self._settings.sample_rate)
+            are_still(native_threads(self._older_threads), min(FORK_SECONDS, 2 / self._settings.sample_rate))
 
     @guarded("upload the last profile")
     def stop(self) -> None:
@@ -151,8 +154,10 @@ class Agent:
                     self.stop()
                 except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.configure
                     report("give way to the application's Pyroscope agent")
+            older_threads = thread_ids()
             result = original(*args, **kwargs)
             if result:
+                sampler.follow(older_threads)
                 on_start()
             return result
 

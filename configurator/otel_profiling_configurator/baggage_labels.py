@@ -33,4 +33,6 @@ def baggage_labels(entries: object, names: Mapping[str, str]) -> Pairs:
     if not isinstance(entries, Mapping):
         return ()
     found = ((name, entries.get(key)) for key, name in names.items())
-    return tuple((name, label_value(str(value)[:MAX_CHARACTERS])) for name, value in found if value not in (None, ""))
+    # Values may be objects of any kind, which are compared with nothing: that could be anybody's code.
+    texts = ((name, label_value(str(value)[:MAX_CHARACTERS])) for name, value in found if value is not None)
+    return tuple((name, text) for name, text in texts if text)

@@ -30,7 +30,7 @@ def report(where: str) -> None:
     """
     if reraise:
         raise  # noqa: PLE0704 - called from except blocks only, re-raises what they caught
-    if where not in _reported:
+    if where not in _reported and not logger.disabled:
         _reported.add(where)
         logger.warning(
             "failed to %s; the application and its traces go on, profiles may lack labels. Said once.",

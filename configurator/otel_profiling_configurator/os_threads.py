@@ -101,7 +101,7 @@ def thread_ids() -> set[int]:
 
 
 def native_threads(older: Set[int]) -> set[int]:
-    """Return the kernel's ids of the threads that are not among `older` and that Python did not start, nor runs on now."""
+    """Return the kernel's ids of the threads that are not among `older`, nor this one, nor known to `threading`."""
     return thread_ids() - older - {get_native_id(), *(thread.native_id for thread in threading.enumerate())}
 
 

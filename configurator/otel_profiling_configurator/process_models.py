@@ -75,7 +75,7 @@ def in_each_uwsgi_worker(start: Callable[[], None]) -> None:
     At start-up uWSGI's module does not exist yet. uWSGI fills the one it finds, so that it can be made with the hook in it.
     """
     module: Any = sys.modules.get("uwsgi")
-    if module is None:
+    if module is None or (isinstance(module, _Uwsgi) and not hasattr(module, "worker_id")):
         sys.modules["uwsgi"] = _Uwsgi("uwsgi", start)
     elif module.worker_id():
         start()

@@ -11,11 +11,13 @@ nothing has happened, and 10 to 40 us once a sample.
 
 A change of labels that comes in the middle of that waits, 0.1 ms or so. A thread that has been switching every fraction of a
 millisecond waits only until its stack has been read, and goes on with the labels as they are: its next switch makes up for it,
-long before the next sample.
+in all likelihood before the next sample. (A long step that begins right there keeps the labels of the step before it. That is
+one in thirty of those that come after a row of short ones; to wait for the recorder each time would cost more than we may.)
 
-Bounds, for each thread of the application: no look for `LOOK_SECONDS` after the last (a change in between is not protected:
-the sampler takes longer than such a step to read a stack), no wait longer than `LONGEST_WAIT`, and all waits together no more
-than `WAIT_SHARE` of its time. Where the two threads can't be told, or the system has no such clocks, nothing is held back.
+Bounds: no look of a thread for `LOOK_SECONDS` after its last (a change in between is not protected: the sampler takes longer
+than such a step to read a stack), no wait longer than `LONGEST_WAIT`, and all waits of all threads together no more than
+`WAIT_SHARE` of the time: who waits holds the GIL, so that all wait. Where the two threads can't be told, or the system has no
+such clocks, nothing is held back.
 """
 
 from __future__ import annotations
@@ -32,11 +34,14 @@ LOOK_SECONDS = 100e-6
 LONGEST_WAIT = 0.002
 """Of one label change, in seconds. The sampler needs half of that for a stack of 50 frames, as web frameworks have them."""
 
+SHORTEST_WAIT = 1e-5
+"""What it takes to look at the state of both threads, in seconds: who has not got that does not begin."""
+
 WAIT_SHARE = 0.01
-"""Of a thread's time that may go into waiting."""
+"""Of the process's time that may go into waiting."""
 
 SAVED_WAIT = 0.02
-"""Seconds of waiting that a thread may save up while it does not wait."""
+"""Seconds of waiting that may be saved up while nobody waits."""
 
 OFTEN = 350e-6
 """Seconds between two label changes below which one is put off until the next. Waiting for the recorder
@@ -53,27 +58,36 @@ _MOST_FIRST_LOOKS = 20_000
 
 
 class Account:
-    """What one thread of the application has spent on looking and waiting."""
+    """When one thread of the application looks, and how often it changes its labels."""
 
-    __slots__ = ("_saved", "_saved_at", "next_look", "pace")
+    __slots__ = ("next_look", "pace")
 
     def __init__(self) -> None:
         self.next_look = 0.0
         """When the next look is due, in `time.monotonic` seconds."""
         self.pace = 1.0
         """Seconds between two looks: the most of late, forgotten by and by."""
-        self._saved = SAVED_WAIT
-        self._saved_at = 0.0
 
-    def may_wait(self, now: float) -> float:
-        """Return how long the thread may wait now, in seconds."""
+
+class _Budget:
+    """How long the process may still wait."""
+
+    def __init__(self) -> None:
+        self._saved = SAVED_WAIT
+        self._saved_at = monotonic()
+
+    def now(self, now: float) -> float:
+        """Return how long a thread may wait now, in seconds."""
         self._saved = min(SAVED_WAIT, self._saved + WAIT_SHARE * (now - self._saved_at))
         self._saved_at = now
         return min(self._saved, LONGEST_WAIT)
 
-    def has_waited(self, seconds: float) -> None:
+    def spend(self, seconds: float) -> None:
         """Take `seconds` off what was saved."""
         self._saved -= seconds
+
+
+_budget = _Budget()
 
 
 _older_threads: frozenset[int] | None = None
@@ -104,11 +118,12 @@ def follow(older_threads: Iterable[int] | None) -> None:
     Args:
         older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
     """
-    global _older_threads, _candidates, _telling_apart, _followed, _first_looks, _next_first_look  # noqa: PLW0603 - the agent is the process's
+    global _older_threads, _candidates, _telling_apart, _followed, _first_looks, _next_first_look, _budget  # noqa: PLW0603 - the agent is the process's
     followed, _followed = _followed, None
     _older_threads = None if older_threads is None else frozenset(older_threads)
     _candidates = {}
     _first_looks, _next_first_look = 0, 0.0
+    _budget = _Budget()
     _telling_apart = allocate_lock()  # in a forked child, the thread that held it may not exist
     if followed is not None:
         for state in followed[1:]:
@@ -135,7 +150,7 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         account.next_look = now + LOOK_SECONDS
         if (since < 2 * LOOK_SECONDS and not put_off) or clock_gettime(followed[0]) == _seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
-        return _wait(*followed, account, now, put_off and pace < OFTEN)
+        return _wait(*followed, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         follow(None)
     except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
@@ -144,17 +159,20 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
     return True
 
 
-def _wait(clock: int, sampler: State, recorder: State, account: Account, now: float, put_off: bool) -> bool:
+def _wait(clock: int, sampler: State, recorder: State, now: float, put_off: bool) -> bool:
     """Wait until the sample that is being taken is recorded; with `put_off` only until the stacks have been read."""
     global _seen  # noqa: PLW0603 - the agent is the process's
-    end = now + account.may_wait(now)
+    seconds = _budget.now(now)
+    if seconds < SHORTEST_WAIT:
+        return not put_off
+    end = now + seconds
     while True:
         used = clock_gettime(clock)
         reading = not sampler.is_asleep()
         over = not reading and recorder.is_asleep()
         if over or (put_off and not reading) or monotonic() >= end:
             break
-    account.has_waited(monotonic() - now)
+    _budget.spend(monotonic() - now)
     if over:
         _seen = used
     return over or not put_off

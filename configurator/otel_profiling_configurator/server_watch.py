@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import _socket
 import base64
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -60,11 +59,13 @@ class ServerWatch:
         self._is_sending = is_sending
         self._probe = Probe(settings)
         self._speaking = allocate_lock()
+        self._held_for_fork = False
         self._end: Any = None
 
     def start(self) -> None:
         """Start watching. In a forked child, which lacks its parent's thread, that means: start again."""
         self._speaking = allocate_lock()
+        self._held_for_fork = False
         self._end = end = allocate_lock()
         end.acquire()
         start_thread(self._watch, (end,))
@@ -80,11 +81,13 @@ class ServerWatch:
 
         A handler that takes long is not waited for: that is the application's own.
         """
-        self._speaking.acquire(timeout=0.1)
+        if self._speaking.acquire(timeout=0.1):
+            self._held_for_fork = True
 
     def after_fork_in_parent(self) -> None:
         """Let lines be written again."""
-        with contextlib.suppress(RuntimeError):  # the wait was given up, and the line is written by now
+        held, self._held_for_fork = self._held_for_fork, False
+        if held:
             self._speaking.release()
 
     def _watch(self, end: Any) -> None:

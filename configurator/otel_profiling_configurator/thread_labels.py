@@ -70,7 +70,7 @@ _baggage_names = _NO_NAMES
 class _Written(Account):
     """What is written on one thread. Dies with the thread, on the thread, and takes the labels off."""
 
-    __slots__ = ("baggage", "baggage_labels", "remove_tag", "thread", "values")
+    __slots__ = ("baggage", "baggage_labels", "followers", "remove_tag", "thread", "values")
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,6 +78,8 @@ class _Written(Account):
         self.baggage: object = None
         """The baggage that `baggage_labels` were made of: as long as it is the same object, so are they."""
         self.baggage_labels: Pairs = ()
+        self.followers = _followers
+        """The `_followers` that have been called on this thread."""
         self.remove_tag = _remove_tag
         self.thread = get_ident()
 
@@ -94,11 +96,13 @@ class _OfThread(Local):  # type: ignore[misc] # a class found at run time
 
     def __init__(self) -> None:
         self.written = _Written()
-        for follow_thread in _thread_followers:
+        for follow_thread in _followers:
             follow_thread()
 
 
-_thread_followers: list[Callable[[], None]] = []
+_followers: tuple[Callable[[], None], ...] = ()
+"""What is called once on each thread: replaced, never changed."""
+
 _of_thread = _OfThread()
 
 
@@ -127,24 +131,35 @@ def refresh() -> None:
 
 
 def on_each_thread(follow_thread: Callable[[], None]) -> Callable[[], None]:
-    """Call `follow_thread` on this thread now, and on every other one before it is first labelled; return what ends that.
+    """Call `follow_thread` on this thread now, and on every other one when its labels next change; return what ends that.
 
     It may be called again on a thread, and must not raise.
     """
-    _thread_followers.append(follow_thread)
+    global _followers  # noqa: PLW0603 - threads that have records see by its identity that there is another one
+    _followers = (*_followers, follow_thread)
     follow_thread()
 
     def undo() -> None:
-        _thread_followers.remove(follow_thread)
+        global _followers  # noqa: PLW0603 - as above
+        _followers = tuple(follower for follower in _followers if follower is not follow_thread)
 
     return undo
+
+
+def _follow_thread(written: _Written) -> None:
+    written.followers = _followers
+    for follow_thread in _followers:
+        follow_thread()
 
 
 def _change(written: _Written, values: Values) -> None:
     old = written.values
     now = monotonic()
-    if now >= written.next_look and not may_change(written, now, old is not NO_LABELS and values is not NO_LABELS):
-        return
+    if now >= written.next_look:
+        if written.followers is not _followers:
+            _follow_thread(written)
+        if not may_change(written, now, old is not NO_LABELS and values is not NO_LABELS):
+            return
     written.values = values
     old_trace, old_span, old_name = old
     trace, span, name = values
@@ -176,7 +191,12 @@ def _change(written: _Written, values: Values) -> None:
 
 
 def _rewrite_baggage(written: _Written, baggage: object) -> None:
-    old, new = written.baggage_labels, baggage_labels(baggage, _baggage_names)
+    old = written.baggage_labels
+    try:
+        new = baggage_labels(baggage, _baggage_names)
+    except Exception:  # noqa: BLE001 - the application's values are made into text here, by their own code
+        new = ()
+        report("read the baggage")
     written.baggage, written.baggage_labels = baggage, new
     try:
         for key, value in old:

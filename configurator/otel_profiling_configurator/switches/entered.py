@@ -6,9 +6,11 @@ going to run there is wrapped while it is still on its way.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from contextvars import Context as ThreadContext
+from types import BuiltinMethodType
 from typing import Any
 
 from opentelemetry.context import Context
@@ -19,7 +21,6 @@ from ..thread_labels import carry, refresh
 def following(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function`, to be run by a worker thread: it carries the labels of the context it is run in, and none after it."""
 
-    @functools.wraps(function, updated=())
     def run_and_follow(*args: Any, **kwargs: Any) -> Any:
         refresh()
         try:
@@ -27,6 +28,8 @@ def following(function: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             carry(Context())
 
+    with contextlib.suppress(Exception):  # a proxy may answer with anything when asked for its name
+        functools.update_wrapper(run_and_follow, function, updated=())
     return run_and_follow
 
 
@@ -38,11 +41,12 @@ def followed_run(function: Any) -> Any:
     if type(function) is functools.partial:
         run = followed_run(function.func)
         return function if run is function.func else functools.partial(run, *function.args, **function.keywords)
-    if type(getattr(function, "__self__", None)) is not ThreadContext or getattr(function, "__name__", "") != "run":
+    # By its type first: whatever else the application hands over is not to be asked for anything.
+    if type(function) is not BuiltinMethodType or type(function.__self__) is not ThreadContext or function.__name__ != "run":
         return function
 
     @functools.wraps(function)
-    def run_and_follow(inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run_and_follow(inner: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         try:
             return function(_entered, inner, *args, **kwargs)
         finally:
@@ -51,7 +55,7 @@ def followed_run(function: Any) -> Any:
     return run_and_follow
 
 
-def _entered(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _entered(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call `function`, which is the first to run in this context on this thread."""
     refresh()
     return function(*args, **kwargs)

@@ -669,6 +669,26 @@ def test_failure_in_a_forked_child(
     assert caplog.records == []
 
 
+@pytest.mark.usefixtures("in_production")
+def test_failure_at_a_label_in_a_forked_child(
+    global_provider: TracerProvider, pyroscope: Pyroscope, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor is that logged in the child; where it happens again later, it is."""
+    assert global_provider
+    activate()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with trace.get_tracer("test").start_as_current_span("GET /"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thread_labels, "_add_tag", fail)
+        pyroscope.shutdown()
+        activation._after_fork_in_child()
+        assert caplog.records == []
+        thread_labels.refresh()
+        assert len(caplog.records) == 1
+
+
 def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is registered once a process: Python never forgets one."""
     assert global_provider

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from otel_profiling_configurator import agent as agents
-from otel_profiling_configurator import guard
+from otel_profiling_configurator import guard, os_threads
 from otel_profiling_configurator.agent import Agent
 from otel_profiling_configurator.settings import Settings
 
@@ -211,6 +211,31 @@ def test_application_starts_the_only_agent(pyroscope: Pyroscope, warned: Callabl
     assert events == ["theirs has started"]
     assert pyroscope.shutdowns == 0
     assert warned() == []
+
+
+def test_sampler_of_the_applications_agent(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is followed as ours is: labels are kept for it."""
+    followed: list[Any] = []
+    monkeypatch.setattr(agents.sampler, "follow", followed.append)
+    agent = Agent(pyroscope, Settings(agent_enabled=False))
+    agent.watch_application(lambda: followed.append("labels again"))
+    pyroscope.configure(application_name="theirs")
+    older, then = followed
+    assert os_threads.get_native_id() in older
+    assert then == "labels again"
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(100, 0.02), (1, 0.02), (1000, 0.002)])
+def test_wait_before_a_fork(rate: int, seconds: float, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is bounded whatever the rate of sampling: all other threads stand still meanwhile."""
+    waits: list[float] = []
+    monkeypatch.setattr(agents, "are_still", lambda _threads, most: waits.append(most))
+    agent = Agent(pyroscope, Settings(sample_rate=rate))
+    agent.wait_to_fork()
+    assert waits == []
+    agent.start("shop", {})
+    agent.wait_to_fork()
+    assert waits == [seconds]
 
 
 def test_application_fails_to_start_its_own_agent(pyroscope: Pyroscope) -> None:

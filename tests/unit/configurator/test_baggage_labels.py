@@ -9,7 +9,7 @@ import opentelemetry.context as context_api
 import pytest
 from opentelemetry.baggage import remove_baggage, set_baggage
 from opentelemetry.context import Context
-from otel_profiling_configurator import runtime_context, thread_labels
+from otel_profiling_configurator import guard, runtime_context, thread_labels
 from otel_profiling_configurator.baggage_labels import BAGGAGE, MAX_CHARACTERS, baggage_labels
 from otel_profiling_configurator.thread_labels import carry
 
@@ -125,6 +125,28 @@ def test_value(value: Any, label: str) -> None:
 @pytest.mark.parametrize("entries", [None, {}, {"tenant": ""}, {"tenant": None}, "no baggage", 5], ids=repr)
 def test_nothing_to_label_with(entries: object) -> None:
     assert baggage_labels(entries, NAMES) == ()
+
+
+class Hostile:
+    """A value that can neither be printed nor compared."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+    def __eq__(self, _other: object) -> bool:
+        raise ZeroDivisionError
+
+    __hash__ = object.__hash__
+
+
+def test_hostile_value(tags: Tags, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application's `attach` works as ever, the span's labels are there, and what follows is labelled again."""
+    monkeypatch.setattr(guard, "reraise", False)
+    carry(request(tenant=Hostile()))
+    assert tags.current() == SPAN_LABELS
+    carry(request(tenant="acme"))
+    assert tags.current() == {**SPAN_LABELS, "tenant": "acme"}
+    carry(Context())
 
 
 def test_key_of_the_baggage() -> None:

@@ -130,6 +130,15 @@ def test_uwsgi_at_start_up() -> None:
     assert module.other == 1
 
 
+def test_uwsgi_activated_again() -> None:
+    """Before uWSGI has filled its module: the later activation is the one that is called."""
+    calls: list[str] = []
+    process_models.in_each_uwsgi_worker(lambda: calls.append("first"))
+    process_models.in_each_uwsgi_worker(lambda: calls.append("second"))
+    sys.modules["uwsgi"].post_fork_hook()  # type: ignore[attr-defined] # as uWSGI calls it
+    assert calls == ["second"]
+
+
 @pytest.mark.parametrize("worker", [0, 1])
 def test_uwsgi_later(worker: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where code activates us: in a worker at once, in the master in each worker, after which comes the application's hook."""

@@ -158,6 +158,22 @@ def test_search_takes_little_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("found")
+def test_many_threads_wait_no_longer_than_one(kernel: Kernel) -> None:
+    """Who waits holds the GIL: all threads together have the share that one would have."""
+    accounts = [sampler.Account() for _ in range(40)]
+    kernel.at.append((kernel.now, SAMPLER, kernel.now + 100))  # it never sleeps
+    start, waited = kernel.now, 0.0
+    while kernel.now < start + 10:
+        kernel.now += 0.01
+        for account in accounts:
+            before = kernel.now
+            assert sampler.may_change(account, kernel.now, False)
+            waited += kernel.now - before
+    looks = 10 / 0.01 * len(accounts) * 1.2 * MICROSECOND  # at the sampler's clock, and at the time
+    assert waited <= sampler.SAVED_WAIT + sampler.WAIT_SHARE * 10 + looks
+
+
+@pytest.mark.usefixtures("found")
 def test_idle_sampler(kernel: Kernel, account: sampler.Account) -> None:
     """One look, no wait."""
     before = kernel.now

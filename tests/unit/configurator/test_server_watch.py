@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from otel_profiling_configurator import server_watch
+from otel_profiling_configurator import log, server_watch
 from otel_profiling_configurator.server_watch import Probe, ServerWatch
 from otel_profiling_configurator.settings import Settings
 
@@ -230,9 +231,27 @@ def test_fork_while_a_line_is_written(watching: Callable[..., ServerWatch], capl
     assert caplog.records == []
     watch.after_fork_in_parent()
     wait_until(lambda: bool(caplog.records))
+
+
+def test_fork_while_a_handler_is_slow(watching: Callable[..., ServerWatch], caplog: pytest.LogCaptureFixture) -> None:
+    """It is not waited for, and the watch goes on: the end of the outage is told, too."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, _record: logging.LogRecord) -> None:
+            entered.set()
+            go_on.wait(10)
+
+    handler = Slow()
+    log.logger.addHandler(handler)
+    answers = Answers("broken")
+    watch = watching(answers)
+    assert entered.wait(10)
     watch.before_fork()
     watch.after_fork_in_parent()
-    watch.after_fork_in_parent()  # the wait was given up: nothing to let go of
+    go_on.set()
+    answers.answers.append("")
+    wait_until(lambda: "again" in caplog.text)
 
 
 def test_secrets(

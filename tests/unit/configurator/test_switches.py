@@ -16,7 +16,8 @@ import pytest
 from opentelemetry.trace import get_current_span
 from otel_profiling_configurator import switches
 from otel_profiling_configurator.switches.attributes import replacing
-from otel_profiling_configurator.switches.entered import followed_run, following
+from otel_profiling_configurator.switches.entered import followed_run
+from otel_profiling_configurator.switches.entered import following as following_function
 
 from .fakes import Tags, context_with, pairs_of, root_labels
 
@@ -131,17 +132,14 @@ class TestFollowedRun:
 def test_function_for_a_worker(following: Tags) -> None:
     """Carries the labels of the context it is run in, and leaves none behind."""
     seen: list[dict[str, str]] = []
-    in_span("a").run(following_function := following_on(seen, following))
+
+    def work() -> None:
+        seen.append(following.current())
+
+    in_span("a").run(wrapped := following_function(work))
     assert seen[0]["span_name"] == "a"
     assert following.current() == {}
-    assert following_function.__name__ == "work"
-
-
-def following_on(seen: list[dict[str, str]], tags: Tags) -> Any:
-    def work() -> None:
-        seen.append(tags.current())
-
-    return following(work)
+    assert wrapped.__name__ == "work"
 
 
 class TestThreadPools:
@@ -165,6 +163,33 @@ class TestThreadPools:
 
         asyncio.run(main())
         assert {name: labels["span_name"] for name, labels in seen.items()} == {"a": "a", "b": "b", "c": "c"}
+
+    @pytest.mark.usefixtures("hooks")
+    @pytest.mark.parametrize("name", ["function", "inner", "self", "fn"])
+    def test_argument_of_any_name(self, name: str) -> None:
+        """The application's function gets its keyword arguments, whatever ours are called."""
+
+        def work(**arguments: int) -> dict[str, int]:
+            return arguments
+
+        run = functools.partial(in_span("a").run, work, **{name: 1})
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(run).result() == {name: 1}
+
+    @pytest.mark.usefixtures("hooks")
+    def test_proxy(self) -> None:
+        """A callable that answers no questions is called as it would be without us."""
+
+        class Unbound:
+            def __getattr__(self, name: str) -> object:
+                raise RuntimeError(f"unbound {name}")
+
+            def __call__(self) -> int:
+                return 5
+
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(Unbound()).result() == 5
+        assert following_function(Unbound())() == 5
 
     def test_run_in_executor(self, hooks: Tags) -> None:
         """With a copied context's `run`, as applications write it."""

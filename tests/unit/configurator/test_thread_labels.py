@@ -153,6 +153,32 @@ def test_two_threads(writer: Tags) -> None:
     carry(NOTHING)
 
 
+def test_follower_that_comes_later(writer: Tags, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is called on threads that have been labelled before, once, when their labels next change."""
+    called: list[int] = []
+    labelled, added = threading.Event(), threading.Event()
+
+    def work() -> None:
+        carry(context_with(root_labels()))
+        labelled.set()
+        added.wait(10)
+        carry(Context())
+        carry(context_with(root_labels()))
+
+    monkeypatch.setattr(thread_labels, "may_change", lambda *_: True)  # a look is due each time
+    thread = threading.Thread(target=work)
+    thread.start()
+    labelled.wait(10)
+    undo = thread_labels.on_each_thread(lambda: called.append(threading.get_ident()))
+    added.set()
+    thread.join()
+    undo()
+    assert called == [threading.get_ident(), thread.ident]
+    assert writer.left() == []
+    on_a_thread(lambda: carry(context_with(root_labels())))
+    assert len(called) == 2
+
+
 def test_thread_that_ends_inside_a_span(writer: Tags) -> None:
     """Its labels are taken off, on that thread: nobody else could, and every sample would pay for them."""
     threads: list[int] = []
