@@ -1,4 +1,5 @@
-# `make test` is what CI runs. PYTHON picks the interpreter; each one gets virtual environments of its own.
+# `make test` is what CI runs first; .ci/run adds other Pythons and the image. PYTHON picks the interpreter; each one gets
+# virtual environments of its own.
 PYTHON ?= python3
 TAG := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV := .venv-$(TAG)
@@ -14,7 +15,7 @@ IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
 .PHONY: help test lint unit integration labels portable distros frameworks servers oldest image image-test injection demo \
-	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures soak proto clean
+	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
@@ -87,6 +88,10 @@ bench: $(BENCH)/ready
 	@command -v wrk >/dev/null || { echo 'bench-load needs wrk: apt-get install wrk' >&2; exit 1; }
 	for part in startup cost accuracy load pictures; do $(MAKE) --no-print-directory bench-$$part || exit 1; done
 
+# Some minutes; not part of `make bench`, since it compares settings of the agent, not us with others.
+bench-gil: $(BENCH)/ready
+	$(BENCH)/bin/python tests/benchmarks/gil_only.py
+
 bench-startup: $(BENCH)/ready
 	$(BENCH)/bin/python tests/benchmarks/startup.py
 
@@ -107,7 +112,8 @@ bench-pictures: $(BENCH)/ready
 
 SECONDS ?= 600
 soak: $(SERVERS)/ready
-	$(SERVERS)/bin/python tests/benchmarks/soak.py --seconds $(SECONDS)
+	mkdir -p $(FIGURES)
+	$(SERVERS)/bin/python tests/benchmarks/soak.py --seconds $(SECONDS) --svg $(FIGURES)/soak.svg
 
 # An old compiler on purpose: what it makes runs with protobuf 5, 6 and 7, where newer ones' output is tied to one of them.
 proto:

@@ -83,8 +83,9 @@ def start(tree: str) -> None:
     """
     path = [entry for entry in sys.path if not is_inside(entry, tree)]
     check_protocol(path)
-    sys.meta_path.insert(0, ApplicationFirst(tree, own_libraries(path)))
-    hide_unloadable("psutil")
+    own = own_libraries(path)
+    sys.meta_path.insert(0, ApplicationFirst(tree, own))
+    hide_unloadable("psutil", path, own)
     # What fails here, upstream would answer with a traceback, and without telemetry.
     importlib.import_module("otel_profiling_distro.distro")
     from opentelemetry.instrumentation.auto_instrumentation import (  # noqa: PLC0415 - looked for as said above
@@ -121,16 +122,26 @@ def check_protocol(path: list[str]) -> None:
     os.environ.setdefault("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
 
 
-def hide_unloadable(module: str) -> None:
-    """Have a module whose native part can't be loaded count as missing.
+def hide_unloadable(module: str, path: list[str], own: dict[str, str]) -> None:
+    """Have a module whose native part can't be loaded be the application's, though it is an older one, or count as missing.
 
     That is so where the image's tree for another C library was injected. Upstream skips instrumentations whose libraries are
     missing, and writes a traceback for those that can't be loaded.
+
+    Args:
+        module: Name of the module and of its distribution.
+        path: Where the application's own libraries are.
+        own: What `ApplicationFirst` finds for the application; the module is added if the application has it.
     """
     try:
         importlib.import_module(module)
     except ImportError:
-        sys.modules[module] = None  # type: ignore[assignment] # the documented way to have an import fail
+        if installed_version(module, path) is None:
+            sys.modules[module] = None  # type: ignore[assignment] # the documented way to have an import fail
+            return
+        own[module] = module
+        for name in [name for name in sys.modules if name.partition(".")[0] == module]:
+            del sys.modules[name]  # what had been imported when it failed
 
 
 def own_libraries(path: list[str]) -> dict[str, str]:
@@ -196,7 +207,6 @@ class ApplicationFirst(importlib.metadata.DistributionFinder):
     def __init__(self, tree: str, own: dict[str, str]) -> None:
         self._tree = tree
         self._own = own
-        self._distributions = set(own.values())
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -212,7 +222,7 @@ class ApplicationFirst(importlib.metadata.DistributionFinder):
     ) -> Iterable[importlib.metadata.Distribution]:
         """Find the application's distribution; nothing where all are asked for: other finders list them."""
         name = re.sub(r"[-_.]+", "-", context.name or "").lower()
-        if name not in self._distributions:
+        if name not in self._own.values():
             return ()
         searched = importlib.metadata.DistributionFinder.Context(name=context.name, path=self._without_tree(context.path))
         return importlib.metadata.MetadataPathFinder.find_distributions(searched)

@@ -126,7 +126,8 @@ class Agent:
             return
         self.running = False
         sampler.follow(None)
-        self._uploader.run(self.pyroscope.shutdown, EXIT_SECONDS)
+        if not self._uploader.run(self.pyroscope.shutdown, EXIT_SECONDS):
+            logger.info("the last profile was not taken within %g s, the process ends without it", EXIT_SECONDS)
 
     def stop_at_exit(self) -> Callable[[], None]:
         """Arrange for `stop` when the interpreter exits; return what cancels that."""

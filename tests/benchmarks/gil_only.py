@@ -122,6 +122,9 @@ def worker(case: str, gil_only: bool, seconds: float, server: str) -> None:
     for thread in threads:
         thread.join()
     pyroscope.shutdown()
+    missing = {function.__name__ for function, _ in CASES[case]} - set(used)
+    if missing:
+        sys.exit(f"not measured: {', '.join(missing)}")
     print(json.dumps(used))
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from otel_profiling_distro.receiver import Receiver
 
-from ..integration.conftest import SERVICE, Run
+from ..integration.conftest import Run
 from ..integration.conftest import environment as service_environment
 
 REPOSITORY = Path(__file__).parents[2]
@@ -157,6 +157,3 @@ def inject(receiver, tree):
         return Injected(done.returncode, done.stdout, done.stderr, receiver, plain)
 
     return inject
-
-
-__all__ = ["SERVICE"]

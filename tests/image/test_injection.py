@@ -156,10 +156,13 @@ def test_python_that_came_after_the_image(inject, tree, tmp_path):
     assert_one_line(app, "this is cpython 3.11", "3.10, 3.12, 3.13, 3.14")
 
 
-def test_tree_for_the_other_c_library(application, inject, tmp_path):
+@pytest.mark.parametrize(
+    ("own", "app"), [((), "flask_service.py"), (("psutil==5.8.0",), "own_libraries.py")], ids=["", "own psutil"]
+)
+def test_tree_for_the_other_c_library(application, inject, tmp_path, own, app):
     """Somebody forgot the annotation that names the platform: traces arrive, and one line says why profiles don't."""
     other = shutil.copytree(IMAGES / ARCH / "autoinstrumentation-musl", tmp_path / "tree")
-    app = inject(application("3.11", *FRAMEWORKS), APPS / "flask_service.py", tree=other)
+    app = inject(application("3.11", *FRAMEWORKS, *own), APPS / app, tree=other)
     app.assert_unaffected()
     assert [span.name for span in app.spans if span.kind == 2] == [FLASK_ROUTE]
     assert app.errors.count("\n") == 1

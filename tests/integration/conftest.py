@@ -68,6 +68,10 @@ def environment(receiver, **variables):
     return {name: value for name, value in {**inherited, **ours, **variables}.items() if value is not None}
 
 
+GAVE_UP = "the last profile was not taken within 2 s"
+"""What a process says that did not wait for a server that hangs: the agent alone would have waited 10 s."""
+
+
 @pytest.fixture
 def receiver():
     with Receiver() as receiver:

@@ -17,6 +17,8 @@ from otel_profiling_distro.demo.contract import SERVICE_NAME, SHOP_MODULE
 from otel_profiling_distro.demo.service import Service, ServiceError, environment, instrumented
 from otel_profiling_distro.receiver import Receiver
 
+from .servers import wait_until
+
 COMMAND = [sys.executable, "-m", "otel_profiling_distro.commands", "demo"]
 
 WORK = {
@@ -56,10 +58,7 @@ def running(mark: str) -> list[int]:
 
 
 def wait_until_none_runs(mark: str) -> None:
-    deadline = time.monotonic() + 10
-    while running(mark) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert running(mark) == []
+    wait_until(lambda: running(mark) == [], "the end of all processes")
 
 
 def test_demo(mark: str) -> None:
@@ -117,9 +116,7 @@ def test_end_in_the_middle(number: int, code: int, line: str, mark: str) -> None
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - takes no lock
         )
         try:
-            deadline = time.monotonic() + 30
-            while not receiver.spans() and time.monotonic() < deadline:
-                time.sleep(0.05)
+            wait_until(receiver.spans, "a span")
             assert len(running(mark)) >= 2  # the demo and its service
             demo.send_signal(number)
             _, errors = demo.communicate(timeout=30)
@@ -144,9 +141,7 @@ def test_service_that_dies_later(mark: str) -> None:
     code = "print('listening on http://127.0.0.1:1', flush=True); print('out of memory')"
     with Service([sys.executable, "-c", code], os.environ | {"DEMO_MARK": mark}) as service:
         assert service.wait_until_listening() == "http://127.0.0.1:1"
-        deadline = time.monotonic() + 10
-        while running(mark) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until_none_runs(mark)
         with pytest.raises(ServiceError, match="ended early, exit code 0"):
             service.check()
 

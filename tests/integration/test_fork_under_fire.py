@@ -9,7 +9,7 @@ from .conftest import assert_accurate
 
 @pytest.mark.timeout(1800)
 def test_forks_under_fire(run, pytestconfig):
-    """Many forks in a row (``--forks``, issue 4 asks for 1,000) among 32 busy threads; a child has 10 s to end."""
+    """Many forks in a row (``--forks``) among 32 busy threads; a child has 10 s to end."""
     forks = pytestconfig.getoption("--forks")
     app = run("under_fire.py", str(forks), timeout=1700, OTEL_PROFILING_UPLOAD_INTERVAL="5s")
     assert app.exit_code == 0

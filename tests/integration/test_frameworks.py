@@ -23,6 +23,7 @@ import pytest
 from otel_profiling_distro.receiver import Receiver
 
 from .conftest import ACCURACY_SAMPLE_RATE, ACCURACY_SECONDS, APPS, Run, assert_accurate, bin_path, environment
+from .servers import free_port
 from .test_labels import NOTHING
 
 FRAMEWORKS = APPS / "frameworks"
@@ -235,12 +236,6 @@ def serve(receiver: Receiver, tmp_path, monkeypatch):
 
     yield serve
     signal.signal(signal.SIGINT, ignored)
-
-
-def free_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
 
 
 def wait_until_listening(port: int, process: subprocess.Popen[str]) -> None:

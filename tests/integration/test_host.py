@@ -1,11 +1,10 @@
 """The application is never harmed: its exit code, output and exceptions are what they are without us."""
 
 import socket
-import time
 
 import pytest
 
-from .conftest import assert_labelled
+from .conftest import GAVE_UP, assert_labelled
 
 ENDINGS = {"return": 0, "exit": 3, "message": 1, "exception": 1, "in-span": 1, "os-exit": 4}
 
@@ -46,14 +45,12 @@ def test_server_that_is_not_there(run, address):
 
 
 def test_server_that_hangs(run, receiver):
-    """A server that accepts and never answers delays the exit by a few seconds at most, and changes nothing else."""
+    """A server that accepts and never answers delays the exit by two seconds, and changes nothing else."""
     without = run("lifecycle.py", "exit", OTEL_PROFILING_ENABLED="false")
     receiver.push_delay = 60.0
-    started = time.monotonic()
     profiled = run("lifecycle.py", "exit")
-    # Not a timing that decides: the agent alone would wait 10 s on top of the application's own second or two.
-    assert time.monotonic() - started < 9
     assert (profiled.exit_code, profiled.output, profiled.errors) == (3, without.output, without.errors)
+    assert GAVE_UP in run("lifecycle.py", "exit", OTEL_PROFILING_LOG_LEVEL="info").errors
 
 
 @pytest.mark.parametrize(

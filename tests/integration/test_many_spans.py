@@ -18,5 +18,6 @@ def test_many_spans(run, pytestconfig):
     assert app.exit_code == 0, app.errors
     assert "failed to" not in app.errors
     assert app.told["held"] == []
+    assert app.told["written"] > pytestconfig.getoption("--spans")
     early, late = app.told["memory"][1], app.told["memory"][-1]
     assert late < early + 10e6, app.told["memory"]

@@ -4,11 +4,10 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from .conftest import APPS, bin_path, environment
+from .conftest import APPS, GAVE_UP, bin_path, environment
 from .servers import assert_own_instances, assert_profiled
 
 LONG = {"OTEL_PROFILING_UPLOAD_INTERVAL": "60s"}
@@ -108,8 +107,6 @@ def test_sigterm_without_a_handler(start):
 def test_children_beside_a_server_that_hangs(run, receiver, kind):
     """Parent and child each wait 2 s at most, though the server never answers."""
     receiver.push_delay = 60.0
-    started = time.monotonic()
-    app = run("children.py", kind, **LONG)
+    app = run("children.py", kind, OTEL_PROFILING_LOG_LEVEL="info", **LONG)
     assert app.exit_code == 0
-    # Not a timing that decides: the agent alone would wait 10 s, in the parent and in the child.
-    assert time.monotonic() - started < 12
+    assert app.errors.count(GAVE_UP) >= 2, "parent and child"

@@ -62,6 +62,13 @@ def use_opentelemetry_api():
         return "traced"
 
 
+@use_of("psutil")
+def use_psutil():
+    import psutil
+
+    return psutil.Process().is_running()
+
+
 @use_of("packaging")
 def use_packaging():
     from packaging.version import Version

@@ -10,13 +10,15 @@ import os
 import queue
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pyroscope
 
 COUNT = int(sys.argv[1])
 THREADS = 64
-held = set()
+held = Counter()
+written = Counter()
 
 
 class Recorder:
@@ -29,11 +31,12 @@ class Recorder:
         return getattr(self._native, name)
 
     def add_thread_tag(self, key, value):
-        held.add((threading.get_ident(), key, value))
+        held[threading.get_ident(), key, value] += 1
+        written[threading.get_ident()] += 1
         return self._native.add_thread_tag(key, value)
 
     def remove_thread_tag(self, key, value):
-        held.discard((threading.get_ident(), key, value))
+        held[threading.get_ident(), key, value] -= 1
         return self._native.remove_thread_tag(key, value)
 
 
@@ -125,4 +128,5 @@ for _ in range(10):
     memory.append(resident())
 to_end.put(None)
 ender.join()
-print(json.dumps({"held": sorted(map(str, held)), "memory": memory}))
+left = sorted(str(label) for label, times in held.items() if times)
+print(json.dumps({"held": left, "written": written.total(), "memory": memory}))

@@ -166,7 +166,19 @@ def test_module_that_can_not_be_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "unloadable.py").write_text("raise ImportError('another C library')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "unloadable", raising=False)
-    injection.hide_unloadable("unloadable")
+    injection.hide_unloadable("unloadable", [], {})
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("unloadable")
     monkeypatch.delitem(sys.modules, "unloadable")
+
+
+def test_module_that_can_not_be_loaded_but_the_applications(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, application: Path, finder: ApplicationFirst
+) -> None:
+    """The application's is used by everybody from then on, whatever its version."""
+    (tmp_path / "unloadable.py").write_text("raise ImportError('another C library')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "unloadable", raising=False)
+    injection.hide_unloadable("unloadable", [install(application, "unloadable", "0.1")], finder._own)
+    assert "unloadable" not in sys.modules
+    assert finder._own["unloadable"] == "unloadable"
