@@ -1,7 +1,7 @@
 """Labels follow trio's switches, through the interface that trio has for such things: an instrument.
 
 An instrument is given to `trio.run` by whoever calls it. All of trio's ways to start a run meet in one function, and there
-ours is added (trio 0.22 to 0.32: ``trio._core._run.setup_runner``).
+ours is added (trio 0.22 to 0.35 at least: ``trio._core._run.setup_runner``).
 
 `trio.to_thread.run_sync` runs a function on a worker thread in a copy of the task's context, which no instrument sees.
 """

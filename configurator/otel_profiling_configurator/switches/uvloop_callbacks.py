@@ -2,7 +2,8 @@
 
 uvloop runs its handles in native code, where nothing can be put in between. But whatever a task or a future wants to be run
 it hands to the loop by name, `call_soon` above all, together with its context: so what is handed over is wrapped. (uvloop
-0.19 to 0.22: its `Loop` is a Python class on top of the native one.)
+0.19 to 0.23 at least: its `Loop` is a Python class on top of the native one.) Protocols are called by transports, from native
+code to the protocol's methods: what `data_received` does keeps the labels of the step before.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def install(uvloop: Any) -> Callable[[], None]:
             replace(loop, name, _call_soon(getattr(loop, name)))
         for name in ("call_later", "call_at"):
             replace(loop, name, _call_later(getattr(loop, name)))
+        for name in ("add_reader", "add_writer"):
+            replace(loop, name, _add(getattr(loop, name)))
     return replace.undo
 
 
@@ -61,3 +64,11 @@ def _call_later(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(self, delay, _Following(callback), *args, context=context)
 
     return call_later
+
+
+def _add(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def add(self: Any, file: Any, callback: Any, *args: Any) -> Any:
+        return original(self, file, _Following(callback), *args)
+
+    return add

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -205,6 +206,40 @@ class TestThreadPools:
         assert ThreadPoolExecutor.submit is not before[0]
         undo()
         assert [ThreadPoolExecutor.submit, asyncio.Handle._run, asyncio.BaseEventLoop.create_task] == before
+
+
+def test_reader_on_uvloop(hooks: Tags) -> None:
+    """It runs in the context that it was added in, whatever task has run before it."""
+    uvloop = pytest.importorskip("uvloop")
+    uvloop_callbacks = pytest.importorskip("otel_profiling_configurator.switches.uvloop_callbacks")
+    seen: list[dict[str, str]] = []
+    undo = uvloop_callbacks.install(uvloop)
+
+    async def main() -> None:
+        left, right = socket.socketpair()
+        loop = asyncio.get_running_loop()
+        read = loop.create_future()
+
+        def readable() -> None:
+            seen.append(hooks.current())
+            loop.remove_reader(left)
+            read.set_result(None)
+
+        with left, right:
+            loop.add_reader(left, readable)
+            token = context_api.attach(context_with(root_labels("a", 1)))
+            right.send(b"x")
+            await read
+            seen.append(hooks.current())
+            context_api.detach(token)
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+        undo()
+    assert [labels.get("span_name") for labels in seen] == [None, "a"]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks come with Python 3.12")
