@@ -1,5 +1,8 @@
 """What a span and a switch cost: the plain SDK, `pyroscope-otel` and this project, side by side in one run.
 
+The same once more without the waits that keep labels as they are while a sample is taken (at most 1 % of the time): what the
+labels cost alone.
+
 Each configuration is a process of its own, and the processes take turns at every case, round by round: whatever else the
 machine does falls on all of them. They are started anew several times, since where things lie in memory alone makes a process
 several percent faster or slower. The same agent samples in all three, so the differences are those of the labels.
@@ -31,7 +34,8 @@ from typing import Any
 
 from intervals import Estimate, median_of
 
-CONFIGURATIONS = ("plain SDK", "pyroscope-otel", "otel-profiling-distro")
+CONFIGURATIONS = ("plain SDK", "pyroscope-otel", "otel-profiling-distro", "labels alone")
+"""The last is ours where the agent's sampler can't be followed: labels never wait until a sample has been taken."""
 BATCH_SECONDS = 0.03
 APPLICATION = "bench"
 SERVER = "http://127.0.0.1:9"
@@ -63,13 +67,17 @@ def set_up(configuration: str) -> None:
         provider.add_span_processor(PyroscopeSpanProcessor())
     provider.add_span_processor(BatchSpanProcessor(Discard()))
     trace.set_tracer_provider(provider)
-    if configuration == "otel-profiling-distro":
+    if configuration in CONFIGURATIONS[2:]:
         from otel_profiling_configurator import activate
 
         # It has to start the agent itself, or it would not know whose samples to keep the labels for.
         os.environ.update(OTEL_PROFILING_SERVER_ADDRESS=SERVER, OTEL_PROFILING_UPLOAD_INTERVAL="1h")
         activate()
         assert type(trace.get_tracer_provider()).__name__ == "ProfilingTracerProvider"
+        if configuration == "labels alone":
+            from otel_profiling_configurator import sampler
+
+            sampler.follow(None)
     else:
         import pyroscope
 
@@ -235,7 +243,7 @@ def generation(rounds: int) -> dict[str, Rounds]:
         for name in CONFIGURATIONS
     }
     try:
-        _, _, names = (json.loads(process.stdout.readline()) for process in processes.values())
+        *_, names = (json.loads(process.stdout.readline()) for process in processes.values())
         turns: dict[str, Rounds] = {case: [] for case in names}
         for _ in range(rounds):
             for case in names:
@@ -252,11 +260,11 @@ def generation(rounds: int) -> dict[str, Rounds]:
             process.wait()
 
 
-def row(case: str, plain: Estimate, other: Estimate, ours: Estimate) -> str:
+def row(case: str, plain: Estimate, other: Estimate, *ours: Estimate) -> str:
     """Return a row of the table."""
-    added = (f"{estimate.median:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})" for estimate in (other, ours))
-    share = f"{ours.median / other.median:.2f}" if other.low > 0.1 else ""
-    return f"| {case} | {plain.median:.2f} | {' | '.join(added)} | {ours.median / plain.median:+.1%} | {share} |"
+    added = (f"{estimate.median:+.2f} ({estimate.low:+.2f} to {estimate.high:+.2f})" for estimate in (other, *ours))
+    shares = " / ".join(f"{estimate.median / other.median:.2f}" for estimate in ours) if other.low > 0.1 else ""
+    return f"| {case} | {plain.median:.2f} | {' | '.join(added)} | {ours[0].median / plain.median:+.1%} | {shares} |"
 
 
 def main() -> None:
@@ -285,11 +293,11 @@ def main() -> None:
             for turns in generations
         ]
 
-    plain, other, ours = CONFIGURATIONS
+    plain, other, ours, alone = CONFIGURATIONS
     turns = arguments.generations * arguments.rounds
     print(f"Python {sys.version.split()[0]}, {turns} turns each, microseconds of CPU time per operation, with 95 % intervals\n")
-    print(f"| case | {plain} | {other} adds | {ours} adds | of plain | of what {other} adds |")
-    print("|---|---|---|---|---|---|")
+    print(f"| case | {plain} | {other} adds | {ours} adds | its {alone} | of plain | of what {other} adds |")
+    print("|---|---|---|---|---|---|---|")
     figures = []
     for case in generations[0]:
         estimates = {name: median_of(added(case, name)) for name in CONFIGURATIONS}
