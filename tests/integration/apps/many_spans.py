@@ -18,7 +18,7 @@ import pyroscope
 COUNT = int(sys.argv[1])
 THREADS = 64
 held = Counter()
-written = Counter()
+written = [0]
 
 
 class Recorder:
@@ -32,11 +32,14 @@ class Recorder:
 
     def add_thread_tag(self, key, value):
         held[threading.get_ident(), key, value] += 1
-        written[threading.get_ident()] += 1
+        written[0] += 1
         return self._native.add_thread_tag(key, value)
 
     def remove_thread_tag(self, key, value):
-        held[threading.get_ident(), key, value] -= 1
+        label = threading.get_ident(), key, value
+        held[label] -= 1
+        if not held[label]:
+            del held[label]
         return self._native.remove_thread_tag(key, value)
 
 
@@ -128,5 +131,4 @@ for _ in range(10):
     memory.append(resident())
 to_end.put(None)
 ender.join()
-left = sorted(str(label) for label, times in held.items() if times)
-print(json.dumps({"held": left, "written": written.total(), "memory": memory}))
+print(json.dumps({"held": sorted(map(str, held)), "written": written[0], "memory": memory}))
