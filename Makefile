@@ -14,7 +14,7 @@ SOURCES := pyproject.toml configurator/pyproject.toml
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels portable distros frameworks servers oldest image image-test injection demo \
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo \
 	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
 
 help:
@@ -41,13 +41,15 @@ unit: $(VENV)/ready
 integration: $(VENV)/ready
 	$(VENV)/bin/pytest tests/integration
 
+# Those integration tests whose outcome may depend on the Python.
 labels: $(VENV)/ready
-	$(VENV)/bin/pytest tests/integration/test_labels.py tests/integration/test_host.py
+	$(VENV)/bin/pytest tests/integration/test_labels.py
 
-# The integration tests whose outcome may depend on the Python.
-portable: $(VENV)/ready
-	$(VENV)/bin/pytest tests/integration/test_labels.py tests/integration/test_runtimes.py tests/integration/test_host.py \
-		tests/integration/test_process_exits.py
+runtimes: $(VENV)/ready
+	$(VENV)/bin/pytest tests/integration/test_runtimes.py
+
+processes: $(VENV)/ready
+	$(VENV)/bin/pytest tests/integration/test_host.py tests/integration/test_process_exits.py
 
 distros: $(DISTROS)/ready
 	$(DISTROS)/bin/pytest tests/integration/test_other_distros.py tests/integration/test_agent.py
