@@ -15,15 +15,15 @@ in all likelihood before the next sample. (A long step that begins right there k
 one in thirty of those that come after a row of short ones; to wait for the recorder each time would cost more than we may.)
 
 Bounds: no look of a thread for `LOOK_SECONDS` after its last (a change in between is not protected: the sampler takes longer
-than such a step to read a stack), no wait longer than `LONGEST_WAIT`, and all waits of all threads together no more than
-`WAIT_SHARE` of the time: who waits holds the GIL, so that all wait. Where the two threads can't be told, or the system has no
-such clocks, nothing is held back.
+than such a step to read a stack), no wait longer than `LONGEST_WAIT`, all waits of a thread together no more than `WAIT_SHARE`
+of the time, and those of all threads no more than `ALL_WAITS_SHARE`: who waits holds the GIL, so that all wait. Where the two
+threads can't be told, or the system has no such clocks, nothing is held back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import clock_gettime, monotonic
+from time import clock_gettime, monotonic, thread_time
 
 from .guard import report
 from .os_threads import State, allocate_lock, cpu_clock, native_threads
@@ -38,10 +38,14 @@ SHORTEST_WAIT = 1e-5
 """What it takes to look at the state of both threads, in seconds: who has not got that does not begin."""
 
 WAIT_SHARE = 0.01
-"""Of the process's time that may go into waiting."""
+"""Of a thread's time that may go into waiting."""
+
+ALL_WAITS_SHARE = 0.1
+"""Of the process's time that may go into waiting, however many its threads are. One sample at a time is waited for, by whoever
+changes labels then: some tenths of a millisecond, a hundred times a second, is 2 to 5 %; beyond this something is wrong."""
 
 SAVED_WAIT = 0.02
-"""Seconds of waiting that may be saved up while nobody waits."""
+"""Seconds of waiting that a thread, or the process, may save up while it does not wait."""
 
 OFTEN = 350e-6
 """Seconds between two label changes below which one is put off until the next. Waiting for the recorder
@@ -57,37 +61,40 @@ _MOST_FIRST_LOOKS = 20_000
 """After that the search is given up: five times what it takes at one sample a second."""
 
 
-class Account:
-    """When one thread of the application looks, and how often it changes its labels."""
+class Budget:
+    """How long a thread, or the process, may still wait."""
 
-    __slots__ = ("next_look", "pace")
-
-    def __init__(self) -> None:
-        self.next_look = 0.0
-        """When the next look is due, in `time.monotonic` seconds."""
-        self.pace = 1.0
-        """Seconds between two looks: the most of late, forgotten by and by."""
-
-
-class _Budget:
-    """How long the process may still wait."""
+    __slots__ = ("_saved", "_saved_at")
 
     def __init__(self) -> None:
         self._saved = SAVED_WAIT
-        self._saved_at = monotonic()
+        self._saved_at = 0.0
 
-    def now(self, now: float) -> float:
-        """Return how long a thread may wait now, in seconds."""
-        self._saved = min(SAVED_WAIT, self._saved + WAIT_SHARE * (now - self._saved_at))
+    def seconds(self, now: float, share: float) -> float:
+        """Return how long it may wait now, if `share` of the time may go into waiting."""
+        self._saved = min(SAVED_WAIT, self._saved + share * (now - self._saved_at))
         self._saved_at = now
-        return min(self._saved, LONGEST_WAIT)
+        return self._saved
 
     def spend(self, seconds: float) -> None:
         """Take `seconds` off what was saved."""
         self._saved -= seconds
 
 
-_budget = _Budget()
+class Account(Budget):
+    """How long one thread of the application may wait, when it looks, and how often it changes its labels."""
+
+    __slots__ = ("next_look", "pace")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_look = 0.0
+        """When the next look is due, in `time.monotonic` seconds."""
+        self.pace = 1.0
+        """Seconds between two looks: the most of late, forgotten by and by."""
+
+
+_of_process = Budget()
 
 
 _older_threads: frozenset[int] | None = None
@@ -118,12 +125,12 @@ def follow(older_threads: Iterable[int] | None) -> None:
     Args:
         older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
     """
-    global _older_threads, _candidates, _telling_apart, _followed, _first_looks, _next_first_look, _budget  # noqa: PLW0603 - the agent is the process's
+    global _older_threads, _candidates, _telling_apart, _followed, _first_looks, _next_first_look, _of_process  # noqa: PLW0603 - the agent is the process's
     followed, _followed = _followed, None
     _older_threads = None if older_threads is None else frozenset(older_threads)
     _candidates = {}
     _first_looks, _next_first_look = 0, 0.0
-    _budget = _Budget()
+    _of_process = Budget()
     _telling_apart = allocate_lock()  # in a forked child, the thread that held it may not exist
     if followed is not None:
         for state in followed[1:]:
@@ -148,9 +155,9 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         since = now + LOOK_SECONDS - account.next_look
         account.pace = pace = max(since, account.pace * 0.95)
         account.next_look = now + LOOK_SECONDS
-        if (since < 2 * LOOK_SECONDS and not put_off) or clock_gettime(followed[0]) == _seen:
+        if (pace < 2 * LOOK_SECONDS and not put_off) or clock_gettime(followed[0]) == _seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
-        return _wait(*followed, now, put_off and pace < OFTEN)
+        return _wait(*followed, account, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         follow(None)
     except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
@@ -159,10 +166,10 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
     return True
 
 
-def _wait(clock: int, sampler: State, recorder: State, now: float, put_off: bool) -> bool:
+def _wait(clock: int, sampler: State, recorder: State, account: Account, now: float, put_off: bool) -> bool:
     """Wait until the sample that is being taken is recorded; with `put_off` only until the stacks have been read."""
     global _seen  # noqa: PLW0603 - the agent is the process's
-    seconds = _budget.now(now)
+    seconds = min(account.seconds(now, WAIT_SHARE), _of_process.seconds(now, ALL_WAITS_SHARE), LONGEST_WAIT)
     if seconds < SHORTEST_WAIT:
         return not put_off
     end = now + seconds
@@ -172,7 +179,9 @@ def _wait(clock: int, sampler: State, recorder: State, now: float, put_off: bool
         over = not reading and recorder.is_asleep()
         if over or (put_off and not reading) or monotonic() >= end:
             break
-    _budget.spend(monotonic() - now)
+    waited = monotonic() - now
+    account.spend(waited)
+    _of_process.spend(waited)
     if over:
         _seen = used
     return over or not put_off
@@ -189,8 +198,9 @@ def _look_for_it(older_threads: frozenset[int], now: float) -> None:
         if _first_looks > _MOST_FIRST_LOOKS:
             follow(None)
             return
+        start = thread_time()  # not the time that other threads have the GIL in between
         _tell_apart(older_threads)
-        _next_first_look = now + max(_FIRST_LOOK_SECONDS, (monotonic() - now) / WAIT_SHARE)
+        _next_first_look = now + max(_FIRST_LOOK_SECONDS, (thread_time() - start) / WAIT_SHARE)
     finally:
         lock.release()
 
