@@ -5,7 +5,7 @@ labels cost alone.
 
 Each configuration is a process of its own, and the processes take turns at every case, round by round: whatever else the
 machine does falls on all of them. They are started anew several times, since where things lie in memory alone makes a process
-several percent faster or slower. The same agent samples in all three, so the differences are those of the labels.
+several percent faster or slower. The same agent samples in all of them, so the differences are those of the labels.
 A figure is the median over all turns of the difference to the plain SDK in the same round, in CPU time of the threads that
 the case runs on. Its 95 % interval is a bootstrap over the starts.
 A shared machine's processors are up to twice as slow in one moment as in the next. So an empty loop is timed before and after

@@ -43,10 +43,8 @@ def install(uvloop: Any) -> Callable[[], None]:
             replace(loop, "create_task", followed_create_task(loop.create_task))
         for name in ("call_soon", "call_soon_threadsafe"):
             replace(loop, name, _call_soon(getattr(loop, name)))
-        for name in ("call_later", "call_at"):
-            replace(loop, name, _call_later(getattr(loop, name)))
-        for name in ("add_reader", "add_writer"):
-            replace(loop, name, _add(getattr(loop, name)))
+        for name in ("call_later", "call_at", "add_reader", "add_writer"):
+            replace(loop, name, _second(getattr(loop, name)))
     return replace.undo
 
 
@@ -58,17 +56,11 @@ def _call_soon(original: Callable[..., Any]) -> Callable[..., Any]:
     return call_soon
 
 
-def _call_later(original: Callable[..., Any]) -> Callable[..., Any]:
+def _second(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method whose second argument is the callback: after a time, or a file."""
+
     @functools.wraps(original)
-    def call_later(self: Any, delay: Any, callback: Any, *args: Any, context: Any = None) -> Any:
-        return original(self, delay, _Following(callback), *args, context=context)
+    def call(self: Any, first: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(self, first, _Following(callback), *args, **kwargs)
 
-    return call_later
-
-
-def _add(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def add(self: Any, file: Any, callback: Any, *args: Any) -> Any:
-        return original(self, file, _Following(callback), *args)
-
-    return add
+    return call

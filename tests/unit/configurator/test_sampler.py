@@ -96,6 +96,18 @@ def often(kernel: Kernel, account: sampler.Account) -> None:
         assert look(kernel, account, put_off=True)
 
 
+def taken(kernel: Kernel, accounts: list[sampler.Account], *, seconds: float, pause: float) -> float:
+    """Return how long all these threads were held up, who ask again and again whether they may change their labels."""
+    start, held_up = kernel.now, 0.0
+    while kernel.now < start + seconds:
+        kernel.now += pause
+        for account in accounts:
+            before = kernel.now
+            assert sampler.may_change(account, kernel.now, False)
+            held_up += kernel.now - before
+    return held_up
+
+
 def test_no_agent(kernel: Kernel, account: sampler.Account) -> None:
     """Nothing is looked at, and a label may change."""
     sampler.follow(None)
@@ -147,15 +159,7 @@ def test_search_takes_little_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os_threads, "thread_ids", slow)
     sampler.follow({1})
-    accounts = [sampler.Account() for _ in range(100)]
-    start, looked = kernel.now, 0.0
-    while kernel.now < start + 1:
-        kernel.now += 0.005
-        for account in accounts:
-            before = kernel.now
-            assert sampler.may_change(account, kernel.now, False)
-            looked += kernel.now - before
-    assert 0.001 < looked <= 0.02
+    assert 0.001 < taken(kernel, [sampler.Account() for _ in range(100)], seconds=1, pause=0.005) <= 0.02
 
 
 @pytest.mark.usefixtures("found")
@@ -163,13 +167,7 @@ def test_many_threads_wait_no_longer_than_ten(kernel: Kernel) -> None:
     """Who waits holds the GIL: the share of all threads together is bounded, too."""
     accounts = [sampler.Account() for _ in range(40)]
     kernel.at.append((kernel.now, SAMPLER, kernel.now + 100))  # it never sleeps
-    start, waited = kernel.now, 0.0
-    while kernel.now < start + 10:
-        kernel.now += 0.01
-        for account in accounts:
-            before = kernel.now
-            assert sampler.may_change(account, kernel.now, False)
-            waited += kernel.now - before
+    waited = taken(kernel, accounts, seconds=10, pause=0.01)
     looks = 10 / 0.01 * len(accounts) * 1.2 * MICROSECOND  # at the sampler's clock, and at the time
     assert waited <= sampler.SAVED_WAIT + sampler.ALL_WAITS_SHARE * 10 + looks
 
