@@ -81,6 +81,7 @@ class Agent:
             logging.getLogger("pyroscope").setLevel(settings.log_level)
         # It warns that a forked child has no agent. In ours one is started.
         warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is running Pyroscope", DeprecationWarning)
+        gil_only = settings.gil_only and not wall  # a thread that waits does not hold the GIL
         self._older_threads = thread_ids()
         self.running = bool(
             self._configure(
@@ -93,14 +94,14 @@ class Agent:
                 tags=dict(labels),
                 sample_rate=settings.sample_rate,
                 upload_interval=settings.upload_interval,
-                gil_only=settings.gil_only and not wall,  # a thread that waits does not hold the GIL
+                gil_only=gil_only,
                 oncpu=not wall,
                 cpu_enabled="cpu" in settings.types or wall,
                 mem_enabled="memory" in settings.types,
                 enable_logging=settings.agent_logging,
             )
         )
-        sampler.follow(self._older_threads if self.running else None)
+        sampler.follow(self._older_threads if self.running else None, reads_one_thread=gil_only)
         self._process = os.getpid()
         self._uploader.prepare()
         return self.running
@@ -158,7 +159,7 @@ class Agent:
             older_threads = thread_ids()
             result = original(*args, **kwargs)
             if result:
-                sampler.follow(older_threads)
+                sampler.follow(older_threads, reads_one_thread=kwargs.get("gil_only", True))
                 on_start()
             return result
 

@@ -1,7 +1,7 @@
 """Keeps labels as they are while the agent's sampler is between a thread's stack and that thread's labels.
 
-pyroscope-io reads the stacks on one thread (the sampler), then wakes another (the recorder), which looks the labels up: 0.1
-to 0.3 ms later, more for a deep stack. If the labels of the sampled thread change in between, one span's stack goes under the
+pyroscope-io reads a stack on one thread (the sampler), then wakes another (the recorder), which looks the labels up: 0.1
+to 0.4 ms later, more for a deep stack. If the labels of the sampled thread change in between, one span's stack goes under the
 next one's name. With steps of 10 ms that is one sample in fifty, with steps of 0.2 ms it is most of them.
 
 The sampler tells nobody when it works, and its intervals are random (exponentially distributed), so it can't be foreseen
@@ -9,10 +9,14 @@ either. But the kernel counts the CPU time of each thread: if the sampler's has 
 being taken, and it is over once both are asleep again: the one wakes the other before it sleeps. A look costs 0.4 us where
 nothing has happened, and 10 to 40 us once a sample.
 
-A change of labels that comes in the middle of that waits, 0.1 ms or so. A thread that has been switching every fraction of a
-millisecond waits only until its stack has been read, and goes on with the labels as they are: its next switch makes up for it,
-in all likelihood before the next sample. (A long step that begins right there keeps the labels of the step before it. That is
-one in thirty of those that come after a row of short ones; to wait for the recorder each time would cost more than we may.)
+A change of labels that comes in the middle of that waits, 0.2 ms or so. To wait for each sample would take more than its share
+of the time of a thread that switches every fraction of a millisecond. There the clock helps once more: what the sampler has
+used for this sample, beside what a sample takes, tells how far it is. It walks the frames first, from the top, in less than a
+third of that, and then reads their names, which stay what they are. So such a thread waits only until the frames have been
+read, and goes on with the labels as they are; its next switch makes up for it, in all likelihood before the next sample. Only
+if the end is near, it waits for that and changes its labels: the nearer, the less it has left of its share. (A long step that
+begins right there keeps the labels of the step before it. That is one in a hundred of those that come after a row of short
+ones.)
 
 Bounds: no look of a thread for `LOOK_SECONDS` after its last (a change in between is not protected: the sampler takes longer
 than such a step to read a stack), no wait longer than `LONGEST_WAIT`, all waits of a thread together no more than `WAIT_SHARE`
@@ -37,6 +41,18 @@ LONGEST_WAIT = 0.002
 SHORTEST_WAIT = 1e-5
 """What it takes to look at the state of both threads, in seconds: who has not got that does not begin."""
 
+KEPT_FOR_LOOKS = 0.001
+"""Of what was saved, in seconds, that goes into looks of `SHORTEST_WAIT` only: without them, who has waited all it may could
+not tell that a sample is over, and kept the labels that it put off."""
+
+FRAMES_READ = 0.4
+"""Of the CPU time that a sample takes: by then the sampler has walked the frames, 20 of the 90 reads of memory that a stack of
+15 frames takes, and the first ones are slow. Only if it reads one thread, the one that holds the GIL; otherwise nobody knows
+whose turn it is, and the frames count as read at the end."""
+
+AT_ONCE = 0.05
+"""Of what was saved that may go into one change that could be put off as well."""
+
 WAIT_SHARE = 0.01
 """Of a thread's time that may go into waiting."""
 
@@ -47,9 +63,8 @@ changes labels then: some tenths of a millisecond, a hundred times a second, is 
 SAVED_WAIT = 0.02
 """Seconds of waiting that a thread, or the process, may save up while it does not wait."""
 
-OFTEN = 350e-6
-"""Seconds between two label changes below which one is put off until the next. Waiting for the recorder
-each time would take too much of its time."""
+OFTEN = 0.001
+"""Seconds between two label changes below which one may be put off until the next."""
 
 _FIRST_LOOKS = 8
 """Looks at which the two threads must have been seen at work before they are taken for the sampler and the recorder."""
@@ -118,14 +133,23 @@ _followed: tuple[int, State, State] | None = None
 _seen = 0.0
 """The sampler's CPU time when no sample was being taken."""
 
+_usual = 0.0
+"""CPU time of the sampler for one sample, in seconds: roughly the median, 0 until it is known."""
 
-def follow(older_threads: Iterable[int] | None) -> None:
+_frames_read = FRAMES_READ
+"""`FRAMES_READ`, or all of it."""
+
+
+def follow(older_threads: Iterable[int] | None, *, reads_one_thread: bool = True) -> None:
     """Find the sampler and the recorder of an agent that has just started, as soon as they have been seen at work.
 
     Args:
         older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
+        reads_one_thread: Whether it samples only the thread that holds the GIL.
     """
     global _older_threads, _candidates, _telling_apart, _followed, _first_looks, _next_first_look, _of_process  # noqa: PLW0603 - the agent is the process's
+    global _frames_read  # noqa: PLW0603 - as above
+    _frames_read = FRAMES_READ if reads_one_thread else 1.0
     followed, _followed = _followed, None
     _older_threads = None if older_threads is None else frozenset(older_threads)
     _candidates = {}
@@ -167,22 +191,25 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
 
 
 def _wait(clock: int, sampler: State, recorder: State, account: Account, now: float, put_off: bool) -> bool:
-    """Wait until the sample that is being taken is recorded; with `put_off` only until the stacks have been read."""
-    global _seen  # noqa: PLW0603 - the agent is the process's
-    seconds = min(account.seconds(now, WAIT_SHARE), _of_process.seconds(now, ALL_WAITS_SHARE), LONGEST_WAIT)
-    if seconds < SHORTEST_WAIT:
-        return not put_off
-    end = now + seconds
+    """Wait until the sample that is being taken is recorded; with `put_off` perhaps only until the frames are read."""
+    global _seen, _usual  # noqa: PLW0603 - the agent is the process's
+    saved = min(account.seconds(now, WAIT_SHARE), _of_process.seconds(now, ALL_WAITS_SHARE))
+    if saved < SHORTEST_WAIT:
+        return True
+    end = now + min(saved - KEPT_FOR_LOOKS, LONGEST_WAIT)
+    frames_read, nearly_over = _usual * _frames_read, _usual - saved * AT_ONCE
     while True:
         used = clock_gettime(clock)
         reading = not sampler.is_asleep()
         over = not reading and recorder.is_asleep()
-        if over or (put_off and not reading) or monotonic() >= end:
+        if over or (put_off and reading and frames_read <= used - _seen < nearly_over) or monotonic() >= end:
             break
     waited = monotonic() - now
     account.spend(waited)
     _of_process.spend(waited)
     if over:
+        if put_off:  # who switches less often may have missed a sample
+            _usual = (_usual or used - _seen) * (1.02 if used - _seen > _usual else 0.98)
         _seen = used
     return over or not put_off
 
@@ -207,7 +234,7 @@ def _look_for_it(older_threads: frozenset[int], now: float) -> None:
 
 def _tell_apart(older_threads: frozenset[int]) -> None:
     """Find the two threads of the agent that work with every sample; the sampler is the one that works longer."""
-    global _followed, _seen
+    global _followed, _seen, _usual
     candidates = _candidates
     # Each time anew: the agent's threads start one another, some time after it has said that it runs.
     for thread in native_threads(older_threads):
@@ -230,4 +257,4 @@ def _tell_apart(older_threads: frozenset[int]) -> None:
             for state in states:
                 state.close()
             return
-        _followed, _seen = (cpu_clock(sampler), states[0], states[1]), 0.0
+        _followed, _seen, _usual = (cpu_clock(sampler), states[0], states[1]), candidates[sampler][0], 0.0

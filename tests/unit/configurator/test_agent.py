@@ -210,16 +210,37 @@ def test_application_starts_the_only_agent(pyroscope: Pyroscope, warned: Callabl
     assert warned() == []
 
 
-def test_sampler_of_the_applications_agent(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("options", "reads_one_thread"), [({}, True), ({"gil_only": False}, False)], ids=["default", "not gil_only"]
+)
+def test_sampler_of_the_applications_agent(
+    options: dict[str, Any], reads_one_thread: bool, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Is followed as ours is: labels are kept for it."""
     followed: list[Any] = []
-    monkeypatch.setattr(agents.sampler, "follow", followed.append)
+    monkeypatch.setattr(agents.sampler, "follow", lambda *args, **kwargs: followed.append((args, kwargs)))
     agent = Agent(pyroscope, Settings(agent_enabled=False))
     agent.watch_application(lambda: followed.append("labels again"))
-    pyroscope.configure(application_name="theirs")
-    older, then = followed
+    pyroscope.configure(application_name="theirs", **options)
+    ((older,), kwargs), then = followed
     assert os_threads.get_native_id() in older
+    assert kwargs == {"reads_one_thread": reads_one_thread}
     assert then == "labels again"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reads_one_thread"),
+    [(Settings(), True), (Settings(gil_only=False), False), (Settings(types=("wall",)), False)],
+    ids=["default", "not gil_only", "wall"],
+)
+def test_sampler_of_ours(
+    settings: Settings, reads_one_thread: bool, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is followed from its start, by what it samples."""
+    followed: list[dict[str, bool]] = []
+    monkeypatch.setattr(agents.sampler, "follow", lambda _older, **kwargs: followed.append(kwargs))
+    Agent(pyroscope, settings).start("shop", {})
+    assert followed == [{"reads_one_thread": reads_one_thread}]
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(100, 0.02), (1, 0.02), (1000, 0.002)])

@@ -89,11 +89,22 @@ def found(kernel: Kernel, account: sampler.Account) -> None:
     kernel.now += 0.1
 
 
-def often(kernel: Kernel, account: sampler.Account) -> None:
-    """The thread has been switching often."""
-    for _ in range(200):
-        kernel.now += 300 * MICROSECOND
-        assert look(kernel, account, put_off=True)
+LONG = 400 * MICROSECOND
+"""What the sampler takes for a stack, where it is told how far it is: 160 of these for the frames."""
+
+
+def often(kernel: Kernel, account: sampler.Account, saved: float = 0.002) -> float:
+    """Have the thread switch often, while samples are taken; return when the next sample begins."""
+    for _ in range(100):
+        kernel.sample(kernel.now + 0.001, LONG)
+        for _ in range(10):
+            kernel.now += 300 * MICROSECOND
+            account.spend(account._saved - 1)  # it may wait as long as it likes
+            assert look(kernel, account, put_off=True)
+    account.spend(1 - saved)
+    start = kernel.now + 150 * MICROSECOND
+    kernel.sample(start, LONG)
+    return start
 
 
 def taken(kernel: Kernel, accounts: list[sampler.Account], *, seconds: float, pause: float) -> float:
@@ -203,40 +214,93 @@ def test_recorder_without_a_cpu(kernel: Kernel, account: sampler.Account) -> Non
 
 
 @pytest.mark.usefixtures("found")
-@pytest.mark.parametrize("into", [151, 160, 199, 210], ids=lambda into: f"{into} us")
+@pytest.mark.parametrize("into", [170, 250, 280], ids=lambda into: f"{into} us")
 def test_change_put_off(kernel: Kernel, account: sampler.Account, into: float) -> None:
-    """A thread that switches often does not wait once its stack has been read: it changes with the next switch."""
-    often(kernel, account)
-    start = kernel.now + 100 * MICROSECOND
-    kernel.sample(start)
+    """A thread that switches often does not wait once its frames have been read: it changes with the next switch."""
+    start = often(kernel, account)
     before = kernel.now = start + into * MICROSECOND
     assert not sampler.may_change(account, kernel.now, True)
     assert kernel.now - before < 10 * MICROSECOND
-    kernel.now = start + 300 * MICROSECOND
+    kernel.now = start + 500 * MICROSECOND
     assert look(kernel, account, put_off=True)
 
 
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize("into", [5, 60, 149], ids=lambda into: f"{into} us")
-def test_stack_that_has_not_been_read(kernel: Kernel, account: sampler.Account, into: float) -> None:
-    """The thread stands still until it has."""
-    often(kernel, account)
-    start = kernel.now + 100 * MICROSECOND
-    kernel.sample(start)
+def test_frames_that_have_not_been_read(kernel: Kernel, account: sampler.Account, into: float) -> None:
+    """The thread stands still until they have."""
+    start = often(kernel, account)
     kernel.now = start + into * MICROSECOND
     assert not sampler.may_change(account, kernel.now, True)
-    assert start + 150 * MICROSECOND <= kernel.now < start + 160 * MICROSECOND
+    assert start + 0.95 * sampler.FRAMES_READ * LONG <= kernel.now < start + 1.1 * sampler.FRAMES_READ * LONG
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("into", [320, 399, 410, 460], ids=lambda into: f"{into} us")
+def test_sample_that_is_nearly_over(kernel: Kernel, account: sampler.Account, into: float) -> None:
+    """Is waited for: then the label need not be put off."""
+    start = often(kernel, account)
+    kernel.now = start + into * MICROSECOND
+    assert sampler.may_change(account, kernel.now, True)
+    assert start + 474 * MICROSECOND <= kernel.now < start + 490 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("into", [5, 200, 399], ids=lambda into: f"{into} us")
+def test_thread_that_has_not_waited_of_late(kernel: Kernel, account: sampler.Account, into: float) -> None:
+    """Waits for the end however far that is, and puts nothing off."""
+    start = often(kernel, account, saved=sampler.SAVED_WAIT)
+    kernel.now = start + into * MICROSECOND
+    assert sampler.may_change(account, kernel.now, True)
+    assert kernel.now >= start + 474 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_thread_that_has_waited_all_it_may(kernel: Kernel, account: sampler.Account) -> None:
+    """Does not wait for the frames either, but still finds out when the sample is over."""
+    start = often(kernel, account, saved=sampler.KEPT_FOR_LOOKS / 2)
+    before = kernel.now = start + 10 * MICROSECOND
+    assert not sampler.may_change(account, kernel.now, True)
+    assert kernel.now - before < 10 * MICROSECOND
+    kernel.now = start + 500 * MICROSECOND
+    assert look(kernel, account, put_off=True)
+    assert kernel.now < start + 510 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_nothing_left_even_for_a_look(kernel: Kernel, account: sampler.Account) -> None:
+    """Labels change, whatever the sampler does."""
+    start = often(kernel, account, saved=0.0)
+    before = kernel.now = start + 200 * MICROSECOND
+    account._saved_at = kernel.now
+    assert sampler.may_change(account, kernel.now, True)
+    assert kernel.now - before < 2 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_sampler_that_reads_all_threads(kernel: Kernel, account: sampler.Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows when it is this one's turn: the thread waits for the end."""
+    start = often(kernel, account)
+    monkeypatch.setattr(sampler, "_frames_read", 1.0)
+    kernel.now = start + 200 * MICROSECOND
+    assert sampler.may_change(account, kernel.now, True)
+    assert kernel.now >= start + 474 * MICROSECOND
+
+
+@pytest.mark.parametrize(("reads_one_thread", "share"), [(True, sampler.FRAMES_READ), (False, 1.0)])
+def test_what_the_agent_samples(reads_one_thread: bool, share: float) -> None:
+    """Decides when the frames count as read."""
+    sampler.follow(None, reads_one_thread=reads_one_thread)
+    assert sampler._frames_read == share
 
 
 @pytest.mark.usefixtures("found")
 def test_label_that_comes_or_goes(kernel: Kernel, account: sampler.Account) -> None:
     """Is never put off: nobody knows when the thread will switch again."""
-    often(kernel, account)
-    start = kernel.now + 200 * MICROSECOND
-    kernel.sample(start)
-    kernel.now = start + 60 * MICROSECOND
+    start = often(kernel, account)
+    kernel.now = start + 200 * MICROSECOND
     assert sampler.may_change(account, kernel.now, False)
-    assert kernel.now >= start + 224 * MICROSECOND
+    assert kernel.now >= start + 474 * MICROSECOND
 
 
 @pytest.mark.usefixtures("found")
