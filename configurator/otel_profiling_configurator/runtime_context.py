@@ -73,7 +73,8 @@ def _shorten_api(ours: ProfilingRuntimeContext) -> Callable[[], None]:
     """Spare callers of the API its forwarding functions; return what puts those back.
 
     `get_current`, `attach` and `detach` of `opentelemetry.context` do nothing but call the runtime context, and a span calls
-    them five times; `opentelemetry.trace.get_current_span` is two such calls and a look at the span's abstract base class.
+    them five times; `opentelemetry.trace.get_current_span` is two such calls and a look at the span's abstract base class;
+    `opentelemetry.context.set_value` copies the context twice.
     The SDK finds them in their modules with every call, so there shorter ones can stand in their place: that pays for half of
     what we add to a span. Early importers keep the functions that they have, with the same result.
     """
@@ -81,6 +82,7 @@ def _shorten_api(ours: ProfilingRuntimeContext) -> Callable[[], None]:
     detach = detaching(ours.inner_detach, ours.get_current, on_failure=context_api.detach)
     replacements: list[tuple[Any, str, Any]] = [
         (context_api, "get_current", ours.get_current),
+        (context_api, "set_value", _set_value(ours.get_current, context_api.set_value)),
         (context_api, "attach", ours.attach),
         (context_api, "detach", detach),
         (trace, "get_current_span", _get_current_span(ours.get_current, trace.get_current_span)),
@@ -109,3 +111,13 @@ def _get_current_span(
         return span if span.__class__ in _SPAN_CLASSES else original(context)
 
     return get_current_span
+
+
+def _set_value(
+    get_current: Callable[[], Context], original: Callable[[str, object, Context | None], Context]
+) -> Callable[[str, object, Context | None], Context]:
+    @functools.wraps(original)
+    def set_value(key: str, value: object, context: Context | None = None) -> Context:
+        return Context({**(get_current() if context is None else context), key: value})
+
+    return set_value

@@ -66,6 +66,15 @@ SAVED_WAIT = 0.02
 OFTEN = 0.001
 """Seconds between two label changes below which one may be put off until the next."""
 
+TOO_OFTEN = 1.2 * LOOK_SECONDS
+"""Seconds between two looks below which most label changes come in between, and to protect the others would be no use."""
+
+FORGOTTEN = 0.8
+"""What is left of a pace after a look: ten short steps after a long one, a thread is one that switches all the time."""
+
+LONG_AGO = 2 * OFTEN
+"""More seconds than that between two looks say no more."""
+
 _FIRST_LOOKS = 8
 """Looks at which the two threads must have been seen at work before they are taken for the sampler and the recorder."""
 
@@ -105,7 +114,7 @@ class Account(Budget):
         super().__init__()
         self.next_look = 0.0
         """When the next look is due, in `time.monotonic` seconds."""
-        self.pace = 1.0
+        self.pace = LONG_AGO
         """Seconds between two looks: the most of late, forgotten by and by."""
 
 
@@ -177,9 +186,9 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
                 _look_for_it(_older_threads, now)
             return True
         since = now + LOOK_SECONDS - account.next_look
-        account.pace = pace = max(since, account.pace * 0.95)
+        account.pace = pace = max(min(since, LONG_AGO), account.pace * FORGOTTEN)
         account.next_look = now + LOOK_SECONDS
-        if (pace < 2 * LOOK_SECONDS and not put_off) or clock_gettime(followed[0]) == _seen:
+        if pace < (TOO_OFTEN if put_off else 2 * LOOK_SECONDS) or clock_gettime(followed[0]) == _seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
         return _wait(*followed, account, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks

@@ -164,23 +164,37 @@ def _change(written: _Written, values: Values) -> None:
     old_trace, old_span, old_name = old
     trace, span, name = values
     try:
-        if old_trace != trace:
-            if old_trace:
-                _remove_tag(TRACE_ID, old_trace)
+        if old is NO_LABELS:
             if trace:
                 _add_tag(TRACE_ID, trace)
-        if old_span != span:
-            if old_span:
-                _remove_tag(SPAN_ID, old_span)
             if span:
                 _add_tag(SPAN_ID, span)
-        if old_name != name:
-            if old_name:
-                _remove_tag(SPAN_NAME, old_name)
             if name:
                 _add_tag(SPAN_NAME, name)
-        if old is NO_LABELS:
             written.remove_tag = _remove_tag
+        elif values is NO_LABELS:
+            if old_trace:
+                _remove_tag(TRACE_ID, old_trace)
+            if old_span:
+                _remove_tag(SPAN_ID, old_span)
+            if old_name:
+                _remove_tag(SPAN_NAME, old_name)
+        else:
+            if old_trace != trace:
+                if old_trace:
+                    _remove_tag(TRACE_ID, old_trace)
+                if trace:
+                    _add_tag(TRACE_ID, trace)
+            if old_span != span:
+                if old_span:
+                    _remove_tag(SPAN_ID, old_span)
+                if span:
+                    _add_tag(SPAN_ID, span)
+            if old_name != name:
+                if old_name:
+                    _remove_tag(SPAN_NAME, old_name)
+                if name:
+                    _add_tag(SPAN_NAME, name)
     except BaseException as error:
         # An Exception is the writer's; any other comes from a signal handler, between two tags. Nothing may stay behind.
         written.values = NO_LABELS

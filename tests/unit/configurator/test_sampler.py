@@ -304,16 +304,32 @@ def test_label_that_comes_or_goes(kernel: Kernel, account: sampler.Account) -> N
 
 
 @pytest.mark.usefixtures("found")
-def test_label_that_comes_and_goes_all_the_time(kernel: Kernel, account: sampler.Account) -> None:
-    """Is not waited for: most of its changes are too close to one another to be looked at."""
-    for _ in range(200):
-        kernel.now += sampler.LOOK_SECONDS
-        assert look(kernel, account)
-    start = kernel.now + sampler.LOOK_SECONDS
-    kernel.sample(start)
-    before = kernel.now = start + 60 * MICROSECOND
-    assert sampler.may_change(account, kernel.now, False)
-    assert kernel.now == before
+@pytest.mark.parametrize(
+    ("put_off", "pace"), [(False, 1.9), (True, 1.1)], ids=["a label that comes and goes", "from one label to another"]
+)
+def test_changes_all_the_time(kernel: Kernel, account: sampler.Account, put_off: bool, pace: float) -> None:
+    """Are not waited for: most of them are too close to one another to be looked at."""
+    for _ in range(20):
+        kernel.now += pace * sampler.LOOK_SECONDS
+        assert look(kernel, account, put_off=put_off)
+    start = kernel.now + pace * sampler.LOOK_SECONDS
+    kernel.sample(start - 60 * MICROSECOND)
+    kernel.now = start
+    assert sampler.may_change(account, start, put_off)
+    assert kernel.now == start
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("put_off", [False, True])
+def test_change_after_a_pause(kernel: Kernel, account: sampler.Account, put_off: bool) -> None:
+    """Is waited for, and so are those right after it: the thread is none that changes all the time."""
+    start = kernel.now + 1
+    for number in range(8):
+        kernel.sample(start)
+        kernel.now = start + 60 * MICROSECOND
+        assert sampler.may_change(account, kernel.now, put_off), number
+        assert kernel.now >= start + 224 * MICROSECOND
+        start = kernel.now + sampler.LOOK_SECONDS
 
 
 @pytest.mark.usefixtures("found")
