@@ -19,9 +19,9 @@ begins right there keeps the labels of the step before it. That is one in a hund
 ones.)
 
 Bounds: no look of a thread for `LOOK_SECONDS` after its last (a change in between is not protected: the sampler takes longer
-than such a step to read a stack), no wait longer than `LONGEST_WAIT`, all waits of a thread together no more than `WAIT_SHARE`
-of the time, and those of all threads no more than `ALL_WAITS_SHARE`: who waits holds the GIL, so that all wait. Where the two
-threads can't be told, or the system has no such clocks, nothing is held back.
+than such a step to read a stack), no wait longer than `LONGEST_WAIT`, all waits of all threads together no more than
+`WAIT_SHARE` of the time: who waits holds the GIL, so that all wait. So that this goes as far as it can, those come first who
+need not wait long. Where the two threads can't be told, or the system has no such clocks, nothing is held back.
 """
 
 from __future__ import annotations
@@ -50,18 +50,17 @@ FRAMES_READ = 0.4
 15 frames takes, and the first ones are slow. Only if it reads one thread, the one that holds the GIL; otherwise nobody knows
 whose turn it is, and the frames count as read at the end."""
 
-AT_ONCE = 0.05
-"""Of what was saved that may go into one change that could be put off as well."""
-
 WAIT_SHARE = 0.01
-"""Of a thread's time that may go into waiting."""
-
-ALL_WAITS_SHARE = 0.1
-"""Of the process's time that may go into waiting, however many its threads are. One sample at a time is waited for, by whoever
-changes labels then: some tenths of a millisecond, a hundred times a second, is 2 to 5 %; beyond this something is wrong."""
+"""Of the time that may go into waiting, whatever the number of threads, as CPU time of those that wait."""
 
 SAVED_WAIT = 0.02
-"""Seconds of waiting that a thread, or the process, may save up while it does not wait."""
+"""Seconds of waiting that may be saved up while nobody waits."""
+
+PLENTY = SAVED_WAIT / 2
+"""As long as so much is left, there is no need to ask how long a wait is going to be."""
+
+AT_ONCE = 0.05
+"""Of less than that, what may go into a single wait."""
 
 OFTEN = 0.001
 """Seconds between two label changes below which one may be put off until the next."""
@@ -86,7 +85,7 @@ _MOST_FIRST_LOOKS = 20_000
 
 
 class Budget:
-    """How long a thread, or the process, may still wait."""
+    """How long the threads of this process may still wait."""
 
     __slots__ = ("_saved", "_saved_at")
 
@@ -94,9 +93,9 @@ class Budget:
         self._saved = SAVED_WAIT
         self._saved_at = 0.0
 
-    def seconds(self, now: float, share: float) -> float:
-        """Return how long it may wait now, if `share` of the time may go into waiting."""
-        self._saved = min(SAVED_WAIT, self._saved + share * (now - self._saved_at))
+    def seconds(self, now: float) -> float:
+        """Return how long they may wait now, in seconds of CPU time."""
+        self._saved = min(SAVED_WAIT, self._saved + WAIT_SHARE * (now - self._saved_at))
         self._saved_at = now
         return self._saved
 
@@ -105,20 +104,19 @@ class Budget:
         self._saved -= seconds
 
 
-class Account(Budget):
-    """How long one thread of the application may wait, when it looks, and how often it changes its labels."""
+class Account:
+    """When one thread of the application looks, and how often it changes its labels."""
 
     __slots__ = ("next_look", "pace")
 
     def __init__(self) -> None:
-        super().__init__()
         self.next_look = 0.0
         """When the next look is due, in `time.monotonic` seconds."""
         self.pace = LONG_AGO
         """Seconds between two looks: the most of late, forgotten by and by."""
 
 
-_of_process = Budget()
+_budget = Budget()
 
 
 _older_threads: frozenset[int] | None = None
@@ -143,7 +141,7 @@ _seen = 0.0
 """The sampler's CPU time when no sample was being taken."""
 
 _usual = 0.0
-"""CPU time of the sampler for one sample, in seconds: roughly the median, 0 until it is known."""
+"""CPU time of the sampler for one sample, in seconds: the lower quarter, roughly, 0 until it is known."""
 
 _frames_read = FRAMES_READ
 """`FRAMES_READ`, or all of it."""
@@ -156,14 +154,14 @@ def follow(older_threads: Iterable[int] | None, *, reads_one_thread: bool = True
         older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
         reads_one_thread: Whether it samples only the thread that holds the GIL.
     """
-    global _older_threads, _candidates, _telling_apart, _followed, _first_looks, _next_first_look, _of_process  # noqa: PLW0603 - the agent is the process's
+    global _older_threads, _candidates, _telling_apart, _followed, _first_looks, _next_first_look, _budget  # noqa: PLW0603 - the agent is the process's
     global _frames_read  # noqa: PLW0603 - as above
     _frames_read = FRAMES_READ if reads_one_thread else 1.0
     followed, _followed = _followed, None
     _older_threads = None if older_threads is None else frozenset(older_threads)
     _candidates = {}
     _first_looks, _next_first_look = 0, 0.0
-    _of_process = Budget()
+    _budget = Budget()
     _telling_apart = allocate_lock()  # in a forked child, the thread that held it may not exist
     if followed is not None:
         for state in followed[1:]:
@@ -190,7 +188,7 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         account.next_look = now + LOOK_SECONDS
         if pace < (TOO_OFTEN if put_off else 2 * LOOK_SECONDS) or clock_gettime(followed[0]) == _seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
-        return _wait(*followed, account, now, put_off and pace < OFTEN)
+        return _wait(*followed, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         follow(None)
     except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
@@ -199,26 +197,26 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
     return True
 
 
-def _wait(clock: int, sampler: State, recorder: State, account: Account, now: float, put_off: bool) -> bool:
-    """Wait until the sample that is being taken is recorded; with `put_off` perhaps only until the frames are read."""
+def _wait(clock: int, sampler: State, recorder: State, now: float, put_off: bool) -> bool:
+    """Wait until the sample that is being taken is recorded, if that may be soon enough; with `put_off` labels may also stay."""
     global _seen, _usual  # noqa: PLW0603 - the agent is the process's
-    saved = min(account.seconds(now, WAIT_SHARE), _of_process.seconds(now, ALL_WAITS_SHARE))
+    saved = _budget.seconds(now)
     if saved < SHORTEST_WAIT:
         return True
+    start = thread_time()  # not the time that other threads have the GIL in between
     end = now + min(saved - KEPT_FOR_LOOKS, LONGEST_WAIT)
-    frames_read, nearly_over = _usual * _frames_read, _usual - saved * AT_ONCE
+    frames_read = _usual * _frames_read if put_off else 0.0
+    nearly_over = _usual - saved * AT_ONCE if saved < PLENTY else 0.0
     while True:
         used = clock_gettime(clock)
         reading = not sampler.is_asleep()
         over = not reading and recorder.is_asleep()
-        if over or (put_off and reading and frames_read <= used - _seen < nearly_over) or monotonic() >= end:
+        if over or (reading and frames_read <= used - _seen < nearly_over) or monotonic() >= end:
             break
-    waited = monotonic() - now
-    account.spend(waited)
-    _of_process.spend(waited)
+    _budget.spend(thread_time() - start)
     if over:
-        if put_off:  # who switches less often may have missed a sample
-            _usual = (_usual or used - _seen) * (1.02 if used - _seen > _usual else 0.98)
+        # The lower quarter: who switches seldom sees the work of several samples at once.
+        _usual = (_usual or used - _seen) * (1.02 if used - _seen > _usual else 0.94)
         _seen = used
     return over or not put_off
 
