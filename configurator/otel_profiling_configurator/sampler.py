@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import clock_gettime, monotonic, thread_time
 
-from .guard import report
+from .guard import is_of_signal_handler, report
 from .os_threads import State, allocate_lock, cpu_clock, native_threads
 
 LOOK_SECONDS = 100e-6
@@ -190,15 +190,17 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
         return _wait(*followed, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks
+        if is_of_signal_handler():  # a `TimeoutError`
+            raise
         follow(None)
     except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
-        follow(None)
         report("wait for the sampler")
+        follow(None)
     return True
 
 
 def _wait(clock: int, sampler: State, recorder: State, now: float, put_off: bool) -> bool:
-    """Wait until the sample that is being taken is recorded, if that may be soon enough; with `put_off` labels may also stay."""
+    """Wait until the sample that is being taken is recorded, if that is soon enough; with `put_off` labels may also stay."""
     global _seen, _usual  # noqa: PLW0603 - the agent is the process's
     saved = _budget.seconds(now)
     if saved < SHORTEST_WAIT:
@@ -249,6 +251,8 @@ def _tell_apart(older_threads: frozenset[int]) -> None:
         try:
             time = clock_gettime(cpu_clock(thread))
         except OSError:  # it has ended by now
+            if is_of_signal_handler():
+                raise
             continue
         candidates[thread] = time, times + (time != last)
     by_times = sorted(candidates, key=lambda thread: candidates[thread][1], reverse=True)

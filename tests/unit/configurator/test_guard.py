@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import signal
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from otel_profiling_configurator import guard
@@ -70,3 +73,41 @@ def test_failing_under_test(warned: Callable[[], list[str]]) -> None:
     with pytest.raises(LookupError, match="of ours"):
         guard.guarded("do it")(fail)()
     assert warned() == []
+
+
+class Handler:
+    """What an application may install as a signal handler."""
+
+    def method(self, *_signal: object) -> None:
+        raise TimeoutError("of the application")
+
+    def __call__(self, *_signal: object) -> None:
+        raise TimeoutError("of the application")
+
+
+@pytest.mark.usefixtures("in_production")
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda *_: Handler().method(),
+        Handler().method,
+        Handler(),
+        functools.partial(functools.partial(Handler.method), Handler()),
+    ],
+    ids=["function", "method", "object", "partial"],
+)
+def test_exception_of_a_signal_handler(handler: Any, warned: Callable[[], list[str]]) -> None:
+    """Is none of ours, wherever it comes up: a time limit ends what it was to end."""
+
+    @guard.guarded("do it")
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(TimeoutError, match="of the application"):
+            interrupted()
+        assert guard.guarded("do it")(fail)() is None, "with a handler that has nothing to do with it"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(warned()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -297,7 +298,7 @@ def test_what_the_agent_samples(reads_one_thread: bool, share: float) -> None:
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize(("into", "saved", "waits"), [(200, 0.002, False), (350, 0.002, True), (20, sampler.SAVED_WAIT, True)])
 def test_label_that_comes_or_goes(kernel: Kernel, account: sampler.Account, into: float, saved: float, waits: bool) -> None:
-    """Is never put off: nobody knows when the thread will switch again. It waits for an end that is near, or has been saved for."""
+    """Is never put off, since nobody knows when the thread will switch again: it waits for what is near, or was saved for."""
     start = often(kernel, account, saved=saved)
     before = kernel.now = start + into * MICROSECOND
     assert sampler.may_change(account, kernel.now, False)
@@ -392,4 +393,27 @@ def test_failure_of_ours(kernel: Kernel, account: sampler.Account, monkeypatch: 
     monkeypatch.setattr(sampler, "clock_gettime", lambda _clock: 1 / 0)
     assert look(kernel, account)
     assert sampler._followed is None
+    assert look(kernel, account)
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("error", [TimeoutError, ValueError])
+def test_exception_of_a_signal_handler(
+    error: type[Exception], kernel: Kernel, account: sampler.Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is the application's: it goes to the application, and the sampler is followed as before."""
+    monkeypatch.setattr(guard, "reraise", False)
+
+    def handler(*_signal: object) -> None:
+        raise error
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(sampler, "clock_gettime", lambda _clock: signal.raise_signal(signal.SIGUSR1))
+            with pytest.raises(error):
+                look(kernel, account)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert sampler._followed is not None
     assert look(kernel, account)

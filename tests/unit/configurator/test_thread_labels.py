@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -351,3 +352,27 @@ def test_attaching_what_is_no_context(context: Any, writer: Tags) -> None:
     carry(A)
     thread_labels.detaching(lambda _: None, lambda: context)(None)  # type: ignore[arg-type]
     assert writer.current() == {}
+
+
+def test_exception_of_a_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goes to the application whatever moment it comes at, and no label stays that is none of the current span's."""
+    monkeypatch.setattr(guard, "reraise", False)
+
+    def handler(*_signal: object) -> None:
+        raise TimeoutError
+
+    class Interrupted(Tags):
+        def add_thread_tag(self, key: str, value: str) -> None:
+            super().add_thread_tag(key, value)
+            signal.raise_signal(signal.SIGUSR1)
+
+    tags = Interrupted()
+    undo = thread_labels.install(tags)
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(TimeoutError):
+            thread_labels.carry(context_with(root_labels()))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        undo()
+    assert tags.left() == []
