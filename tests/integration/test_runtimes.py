@@ -2,6 +2,7 @@
 application."""
 
 import math
+import sys
 
 import pytest
 
@@ -70,6 +71,12 @@ def test_worker_threads(run_accurately, mode):
     disabled = {} if mode == "instrumented" else {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "threading"}
     app = run_accurately("workers", mode, **disabled)
     assert app.told["threads"] <= 30, "workers were reused"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="nothing tells of such a switch before CPython 3.14")
+def test_contexts(run_accurately):
+    """Whatever enters a context, and however it is left."""
+    run_accurately("contexts", "")
 
 
 @pytest.mark.parametrize("mode", ["", "tracer"])

@@ -4,9 +4,8 @@ Each has an `install` that takes the library's module (it may not be found under
 returns its undo. `RUNTIMES` names the library that must be imported before it is worth having: until then it costs nothing,
 not even its own import.
 
-CPython 3.14 could tell of every switch at once, whatever the library (``PyContext_AddWatcher``). But it also tells while an
-exception is on its way out of a context, and a watcher must leave that alone; one that is called through `ctypes` loses it,
-and the application gets a `SystemError` in place of its own exception. That takes a watcher written in C.
+CPython 3.14 and later tell of every switch at once, whatever the library (`context_watcher`). Beside that, modules have an
+`install_watched` for what is left to do, and are needless where they have none.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from types import ModuleType
 import wrapt
 
 from ..guard import guarded
+from . import context_watcher
 
 RUNTIMES = {
     "asyncio": "asyncio_handles",
@@ -33,14 +33,18 @@ RUNTIMES = {
 
 def install() -> Callable[[], None]:
     """Follow the switches of every runtime in `RUNTIMES`, as soon as it is imported; return what ends that."""
-    undos: list[Callable[[], None]] = []
+    unwatch = context_watcher.install()
+    undos: list[Callable[[], None]] = [unwatch] if unwatch else []
+    name = "install_watched" if unwatch else "install"
     state = {"active": True}
 
     def when_imported(library: str) -> None:
         @guarded(f"follow the switches of {library}")
         def hook(module: ModuleType) -> None:
             if state["active"]:
-                undos.append(importlib.import_module(f".{RUNTIMES[library]}", __name__).install(module))
+                install_for = getattr(importlib.import_module(f".{RUNTIMES[library]}", __name__), name, None)
+                if install_for is not None:
+                    undos.append(install_for(module))
 
         wrapt.register_post_import_hook(hook, library)
 

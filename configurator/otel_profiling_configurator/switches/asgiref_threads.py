@@ -19,7 +19,6 @@ from .entered import followed_run
 def install(sync: Any) -> Callable[[], None]:
     """Follow the switches; return what puts the originals back."""
     thread_handler = sync.SyncToAsync.thread_handler
-    restore: Callable[..., None] | None = getattr(sync, "_restore_context", None)
 
     @functools.wraps(thread_handler)
     def handler(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -27,12 +26,25 @@ def install(sync: Any) -> Callable[[], None]:
 
     with replacing() as replace:
         replace(sync.SyncToAsync, "thread_handler", handler)
-        if restore is not None:
-
-            @functools.wraps(restore)
-            def restore_and_follow(*args: Any, **kwargs: Any) -> None:
-                restore(*args, **kwargs)
-                refresh()
-
-            replace(sync, "_restore_context", restore_and_follow)
+        _follow_restored_context(sync, replace)
     return replace.undo
+
+
+def install_watched(sync: Any) -> Callable[[], None]:
+    """Do what is left to do beside `context_watcher`: variables change there, and no context is switched."""
+    with replacing() as replace:
+        _follow_restored_context(sync, replace)
+    return replace.undo
+
+
+def _follow_restored_context(sync: Any, replace: replacing) -> None:
+    restore: Callable[..., None] | None = getattr(sync, "_restore_context", None)
+    if restore is None:
+        return
+
+    @functools.wraps(restore)
+    def restore_and_follow(*args: Any, **kwargs: Any) -> None:
+        restore(*args, **kwargs)
+        refresh()
+
+    replace(sync, "_restore_context", restore_and_follow)

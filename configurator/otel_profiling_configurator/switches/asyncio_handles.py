@@ -18,6 +18,7 @@ import opentelemetry.context as context_api
 
 from ..thread_labels import refresh, running
 from .attributes import replacing
+from .context_watcher import watched_loop
 from .loops import followed_create_task, followed_loop
 
 
@@ -28,6 +29,13 @@ def install(_library: object) -> Callable[[], None]:
         if sys.version_info >= (3, 12):
             replace(BaseEventLoop, "create_task", followed_create_task(BaseEventLoop.create_task))
         replace(asyncio.Handle, "_run", _followed_run(asyncio.Handle._run))
+    return replace.undo
+
+
+def install_watched(_library: object) -> Callable[[], None]:
+    """Do what is left to do beside `context_watcher`."""
+    with replacing() as replace:
+        replace(BaseEventLoop, "run_forever", watched_loop(BaseEventLoop.run_forever))
     return replace.undo
 
 

@@ -70,3 +70,7 @@ def install(greenlet: Any) -> Callable[[], None]:
             settrace(of_thread.tracer)
 
     return undo
+
+
+install_watched = install
+"""greenlet exchanges the context of a thread behind the interpreter's back."""

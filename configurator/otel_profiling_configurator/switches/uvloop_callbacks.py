@@ -3,7 +3,8 @@
 uvloop runs its handles in native code, where nothing can be put in between. But whatever a task or a future wants to be run
 it hands to the loop by name, `call_soon` above all, together with its context: so what is handed over is wrapped. (uvloop
 0.19 to 0.23 at least: its `Loop` is a Python class on top of the native one.) Protocols are called by transports, from native
-code to the protocol's methods: what `data_received` does keeps the labels of the step before.
+code to the protocol's methods: what `data_received` does keeps the labels of the step before (until Python 3.14, see
+`context_watcher`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from ..thread_labels import refresh
 from .attributes import replacing
+from .context_watcher import watched_loop
 from .loops import followed_create_task, followed_loop
 
 
@@ -45,6 +47,13 @@ def install(uvloop: Any) -> Callable[[], None]:
             replace(loop, name, _call_soon(getattr(loop, name)))
         for name in ("call_later", "call_at", "add_reader", "add_writer"):
             replace(loop, name, _second(getattr(loop, name)))
+    return replace.undo
+
+
+def install_watched(uvloop: Any) -> Callable[[], None]:
+    """Do what is left to do beside `context_watcher`, which sees the native code as well."""
+    with replacing() as replace:
+        replace(uvloop.Loop, "run_forever", watched_loop(uvloop.Loop.run_forever))
     return replace.undo
 
 

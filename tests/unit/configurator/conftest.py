@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util._once import Once
 from otel_profiling_configurator import deactivate, runtime_context, thread_labels, tracer_provider
+from otel_profiling_configurator.switches import context_watcher
 
 from .fakes import Pyroscope, Tags
 
@@ -36,6 +37,12 @@ def following(writer: Tags) -> Iterator[Tags]:
     undo = runtime_context.install()
     yield writer
     undo()
+
+
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each library is followed by itself, on CPython 3.14 too."""
+    monkeypatch.setattr(context_watcher, "install", lambda: None)
 
 
 @pytest.fixture

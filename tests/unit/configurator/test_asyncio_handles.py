@@ -313,6 +313,7 @@ def test_undo_after_somebody_else() -> None:
         assert ran
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_installed_through_the_table(writer: Tags) -> None:
     """The runtime is followed because its library has been imported, and no longer after the undo."""
     assert writer.current() == {}
@@ -331,6 +332,7 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Callable[[Any], Non
     return registered
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_runtime_imported_later(hooks: dict[str, list[Callable[[Any], None]]]) -> None:
     """Nothing is replaced until the library is there."""
     before = asyncio.Handle._run

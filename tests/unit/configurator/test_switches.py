@@ -198,7 +198,7 @@ class TestThreadPools:
             assert pool.submit(in_span("a").run, hooks.current).result()["span_name"] == "a"
             assert pool.submit(hooks.current).result() == {}
 
-    @pytest.mark.usefixtures("following")
+    @pytest.mark.usefixtures("unwatched", "following")
     def test_undone(self) -> None:
         """The original methods are back."""
         before = [ThreadPoolExecutor.submit, asyncio.Handle._run, asyncio.BaseEventLoop.create_task]
