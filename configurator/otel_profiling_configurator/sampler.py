@@ -20,14 +20,15 @@ ones.)
 
 Bounds: no look of a thread for `LOOK_SECONDS` after its last (a change in between is not protected: the sampler takes longer
 than such a step to read a stack), no wait longer than `LONGEST_WAIT`, all waits of all threads together no more than
-`WAIT_SHARE` of the time: who waits holds the GIL, so that all wait. So that this goes as far as it can, those come first who
-need not wait long. Where the two threads can't be told, or the system has no such clocks, nothing is held back.
+`WAIT_SHARE` of the CPU time that the process uses: who waits holds the GIL, so that all wait. So that this goes as far as it
+can, those come first who need not wait long. Where the two threads can't be told, or the system has no such clocks, nothing is
+held back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import clock_gettime, monotonic, thread_time
+from time import clock_gettime, monotonic, process_time, thread_time
 
 from .guard import is_of_signal_handler, report
 from .os_threads import State, allocate_lock, cpu_clock, native_threads
@@ -51,10 +52,10 @@ FRAMES_READ = 0.4
 whose turn it is, and the frames count as read at the end."""
 
 WAIT_SHARE = 0.01
-"""Of the time that may go into waiting, whatever the number of threads, as CPU time of those that wait."""
+"""Of the process's CPU time that may go into waiting, whatever the number of threads."""
 
 SAVED_WAIT = 0.02
-"""Seconds of waiting that may be saved up while nobody waits."""
+"""Seconds of waiting that may be saved up while the process works and nobody waits."""
 
 PLENTY = SAVED_WAIT / 2
 """As long as so much is left, there is no need to ask how long a wait is going to be."""
@@ -93,8 +94,9 @@ class Budget:
         self._saved = SAVED_WAIT
         self._saved_at = 0.0
 
-    def seconds(self, now: float) -> float:
+    def seconds(self) -> float:
         """Return how long they may wait now, in seconds of CPU time."""
+        now = process_time()
         self._saved = min(SAVED_WAIT, self._saved + WAIT_SHARE * (now - self._saved_at))
         self._saved_at = now
         return self._saved
@@ -202,7 +204,7 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
 def _wait(clock: int, sampler: State, recorder: State, now: float, put_off: bool) -> bool:
     """Wait until the sample that is being taken is recorded, if that is soon enough; with `put_off` labels may also stay."""
     global _seen, _usual  # noqa: PLW0603 - the agent is the process's
-    saved = _budget.seconds(now)
+    saved = _budget.seconds()
     if saved < SHORTEST_WAIT:
         return True
     start = thread_time()  # not the time that other threads have the GIL in between

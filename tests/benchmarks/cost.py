@@ -229,8 +229,8 @@ def worker(configuration: str) -> None:
         print(microseconds, (before + empty_loop()) / 2, flush=True)
 
 
-def generation(rounds: int) -> dict[str, Rounds]:
-    """Let fresh processes take turns for some rounds; return what they took, by case."""
+def generation(rounds: int, wanted: list[str] | None) -> dict[str, Rounds]:
+    """Let fresh processes take turns for some rounds; return what they took, by case: all, or those that are wanted."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYROSCOPE_"))}
     processes = {
         name: subprocess.Popen(
@@ -244,15 +244,15 @@ def generation(rounds: int) -> dict[str, Rounds]:
     }
     try:
         *_, names = (json.loads(process.stdout.readline()) for process in processes.values())
-        turns: dict[str, Rounds] = {case: [] for case in names}
+        turns: dict[str, Rounds] = {case: [] for case in names if wanted is None or case in wanted}
         for _ in range(rounds):
-            for case in names:
-                turns[case].append({})
+            for case, rounds_of_case in turns.items():
+                rounds_of_case.append({})
                 for name, process in processes.items():
                     process.stdin.write(case + "\n")
                     process.stdin.flush()
                     microseconds, loop = map(float, process.stdout.readline().split())
-                    turns[case][-1][name] = microseconds, loop
+                    rounds_of_case[-1][name] = microseconds, loop
         return turns
     finally:
         for process in processes.values():
@@ -271,13 +271,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--generations", type=int, default=16, help="how often the processes are started anew")
     parser.add_argument("--rounds", type=int, default=8, help="turns that each configuration takes at each case")
+    parser.add_argument("--cases", nargs="+", metavar="CASE", help="only these, by their names in the table")
     parser.add_argument("--json", help="where to keep the figures")
     parser.add_argument("--worker", choices=CONFIGURATIONS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         worker(arguments.worker)
         return
-    generations = [generation(arguments.rounds) for _ in range(arguments.generations)]
+    generations = [generation(arguments.rounds, arguments.cases) for _ in range(arguments.generations)]
+    if not generations[0]:
+        parser.error("no case has such a name")
     fastest = min(loop for turns in generations for case in turns.values() for each in case for _, loop in each.values())
 
     def added(case: str, name: str) -> list[list[float]]:

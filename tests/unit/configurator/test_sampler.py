@@ -59,6 +59,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
     monkeypatch.setattr(sampler, "clock_gettime", kernel.clock_gettime)
     monkeypatch.setattr(sampler, "monotonic", kernel.monotonic)
     monkeypatch.setattr(sampler, "thread_time", kernel.monotonic)
+    monkeypatch.setattr(sampler, "process_time", kernel.monotonic)
     monkeypatch.setattr(sampler, "State", lambda thread: SimpleNamespace(is_asleep=lambda: kernel.is_asleep(thread), close=str))
     monkeypatch.setattr(os_threads, "thread_ids", lambda: set(kernel.threads))
     yield kernel
