@@ -42,8 +42,10 @@ raise_now(void *exception)
 static void
 raise_later(PyObject *exception)
 {
-    if (PyErr_GivenExceptionMatches(exception, PyExc_RecursionError) || PyErr_GivenExceptionMatches(exception, PyExc_MemoryError)) {
-        Py_DECREF(exception);  /* there was no room for the follower: that is not the application's fault */
+    /* Except where there was no room for the follower, or nothing left of its module: that is not the application's doing. */
+    if (Py_IsFinalizing() || PyErr_GivenExceptionMatches(exception, PyExc_RecursionError)
+        || PyErr_GivenExceptionMatches(exception, PyExc_MemoryError)) {
+        Py_DECREF(exception);
         return;
     }
     if (!is_main_thread()) {
