@@ -69,8 +69,15 @@ OFTEN = 0.001
 TOO_OFTEN = 1.2 * LOOK_SECONDS
 """Seconds between two looks below which most label changes come in between, and to protect the others would be no use."""
 
+TOO_OFTEN_TO_WAIT = 2 * LOOK_SECONDS
+"""The same where labels come or go, which can't be put off."""
+
 FORGOTTEN = 0.8
 """What is left of a pace after a look: ten short steps after a long one, a thread is one that switches all the time."""
+
+BELIEVED = 1.15
+"""What the pace of a thread that switches all the time grows by with a look, at most: a long step there is a pause that the
+sample itself made, unless more of them follow."""
 
 LONG_AGO = 2 * OFTEN
 """More seconds than that between two looks say no more."""
@@ -186,9 +193,11 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
                 _look_for_it(_older_threads, now)
             return True
         since = now + LOOK_SECONDS - account.next_look
-        account.pace = pace = max(min(since, LONG_AGO), account.pace * FORGOTTEN)
+        pace = account.pace
+        longest = pace * BELIEVED if pace < TOO_OFTEN_TO_WAIT else LONG_AGO
+        account.pace = pace = max(min(since, longest), pace * FORGOTTEN)
         account.next_look = now + LOOK_SECONDS
-        if pace < (TOO_OFTEN if put_off else 2 * LOOK_SECONDS) or clock_gettime(followed[0]) == _seen:
+        if pace < (TOO_OFTEN if put_off else TOO_OFTEN_TO_WAIT) or clock_gettime(followed[0]) == _seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
         return _wait(*followed, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks

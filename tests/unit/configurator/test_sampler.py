@@ -326,6 +326,25 @@ def test_changes_all_the_time(kernel: Kernel, account: sampler.Account, put_off:
 
 
 @pytest.mark.usefixtures("found")
+def test_pause_that_the_sample_made(kernel: Kernel, account: sampler.Account) -> None:
+    """Does not make a thread that changes its labels all the time one that waits; several long steps do."""
+
+    def held_up(gap: float, *, sample: bool = True) -> float:
+        kernel.now += gap
+        if sample:
+            kernel.sample(kernel.now - 60 * MICROSECOND)
+        before = kernel.now
+        assert sampler.may_change(account, kernel.now, False)
+        return kernel.now - before
+
+    for _ in range(20):
+        held_up(1.1 * sampler.LOOK_SECONDS, sample=False)
+    long_steps = [held_up(4 * sampler.LOOK_SECONDS) for _ in range(6)]
+    assert not any(long_steps[:4])
+    assert long_steps[5]
+
+
+@pytest.mark.usefixtures("found")
 @pytest.mark.parametrize("put_off", [False, True])
 def test_change_after_a_pause(kernel: Kernel, account: sampler.Account, put_off: bool) -> None:
     """Is waited for, and so are those right after it: the thread is none that changes all the time."""
