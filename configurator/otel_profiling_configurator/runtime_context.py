@@ -18,6 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.context.context import _RuntimeContext
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk import trace as sdk_trace
+from opentelemetry.sdk.trace import sampling
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span
 
 from .thread_labels import CURRENT_SPAN, attaching, detaching
@@ -76,17 +77,21 @@ def _shorten_api(ours: ProfilingRuntimeContext) -> Callable[[], None]:
     them five times; `opentelemetry.trace.get_current_span` is two such calls and a look at the span's abstract base class;
     `opentelemetry.context.set_value` copies the context twice.
     The SDK finds them in their modules with every call, so there shorter ones can stand in their place: that pays for half of
-    what we add to a span. Early importers keep the functions that they have, with the same result.
+    what we add to a span. Its samplers look for the parent twice a span, by a name of their own. Other early importers keep the
+    functions that they have, with the same result.
     """
     # The API's own `detach` fails in the same way on a wrong token, and logs that.
     detach = detaching(ours.inner_detach, ours.get_current, on_failure=context_api.detach)
+    get_current_span = _get_current_span(ours.get_current, trace.get_current_span)
     replacements: list[tuple[Any, str, Any]] = [
         (context_api, "get_current", ours.get_current),
         (context_api, "set_value", _set_value(ours.get_current, context_api.set_value)),
         (context_api, "attach", ours.attach),
         (context_api, "detach", detach),
-        (trace, "get_current_span", _get_current_span(ours.get_current, trace.get_current_span)),
+        (trace, "get_current_span", get_current_span),
     ]
+    if getattr(sampling, "get_current_span", None) is trace.get_current_span:  # 1.30 to 1.45 at least
+        replacements.append((sampling, "get_current_span", get_current_span))
     originals = [getattr(module, name) for module, name, _ in replacements]
     for module, name, replacement in replacements:
         setattr(module, name, replacement)

@@ -2,7 +2,7 @@
 
 FastAPI runs on uvicorn with uvloop, Flask on a gunicorn worker with threads, under ``opentelemetry-instrument``. One server of
 each configuration is started; `wrk` keeps some connections to one of them busy, so that it is at its limit, while the others
-are stopped, and they take turns in ever another order: whatever else the machine does falls on all of them. They are started
+are stopped, and they take turns in random order: whatever else the machine does falls on all of them. They are started
 anew several times. Spans and profiles go to a server that takes everything and reads nothing, and at the end it is made sure
 that they did. Ratios are between turns of the same round; figures are medians, with 95 % intervals from a bootstrap over the
 starts. CPU time is that of all the server's processes and threads, the agent's too, for each request: where others use the
@@ -19,6 +19,7 @@ import contextlib
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import socket
@@ -125,7 +126,7 @@ def generation(framework: str, rounds: int, seconds: float, wrk: list[str], turn
                 load(wrk, server, WARM_UP_SECONDS)
         names = list(CONFIGURATIONS)
         for _ in range(rounds):
-            names.append(names.pop(0))
+            random.shuffle(names)  # not in a cycle: what one leaves in the machine's caches is not always for the same next one
             for name in names:
                 with servers[name].going_on():
                     turns[name][-1].append(load(wrk, servers[name], seconds))

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.context.context import _RuntimeContext
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import TracerProvider, sampling
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, propagation, set_span_in_context
 from otel_profiling_configurator import runtime_context
 from otel_profiling_configurator.runtime_context import ProfilingRuntimeContext
@@ -167,12 +167,18 @@ def test_replacement_of_the_variable(inner: Any) -> None:
 
 
 def test_undo() -> None:
-    """The very object that was there is there again."""
-    before = context_api._RUNTIME_CONTEXT
+    """The very objects that were there are there again."""
+
+    def installed() -> list[Any]:
+        api = context_api
+        functions = [api.get_current, api.set_value, api.attach, api.detach, trace.get_current_span, sampling.get_current_span]
+        return [api._RUNTIME_CONTEXT, *functions]
+
+    before = installed()
     undo = runtime_context.install()
-    assert context_api._RUNTIME_CONTEXT is not before
+    assert all(ours is not original for ours, original in zip(installed(), before, strict=True))
     undo()
-    assert context_api._RUNTIME_CONTEXT is before
+    assert all(now is original for now, original in zip(installed(), before, strict=True))
 
 
 def test_undo_after_somebody_else() -> None:
@@ -205,6 +211,7 @@ def test_current_span(following: Tags, span: Span | None) -> None:
     assert trace.get_current_span() is original() is (span or INVALID_SPAN)
     detach(token)
     assert following.current() == {}
+    assert sampling.get_current_span is trace.get_current_span
 
 
 def test_current_span_that_is_none(following: Tags) -> None:
