@@ -102,6 +102,12 @@ def test_gevent(run_accurately, mode, settings):
     run_accurately("gevents", mode, **settings)
 
 
+def test_eventlet(run_accurately):
+    """Green threads have their own span's labels, as greenlets do, and threads that the application patches."""
+    pytest.importorskip("eventlet")
+    run_accurately("eventlets", "")
+
+
 def test_cpu_time_of_spans(run):
     """A span's samples add up to the CPU time that the span measures itself, within 5 %.
 
