@@ -19,46 +19,8 @@ match sys.argv[2]:
 
         assert monkey.is_module_patched("threading")
 
-import threading
-
 import gevent
-import gevent.pool
-from opentelemetry import context
-from turns import handler, outside, steps, tell
+from gevent.pool import Pool
+from green import take_turns
 
-
-def work(busy, kind, **part):
-    for length in steps(kind, **part):
-        busy(length)
-        gevent.sleep(0)
-
-
-def handle(kind):
-    with handler(kind) as busy:
-        work(busy, kind)
-
-
-def work_in(parent, *arguments, **part):
-    """gevent's greenlets begin with an empty context: who wants another one attaches it."""
-    token = context.attach(parent)
-    work(*arguments, **part)
-    context.detach(token)
-
-
-def inherited(kind):
-    with handler(kind) as busy:
-        parent = context.get_current()
-        gevent.joinall([gevent.spawn(work_in, parent, busy, f"{kind}_{half}", part=0.5) for half in range(2)])
-
-
-pool = gevent.pool.Pool(3)
-threads = [threading.Thread(target=handle, args=(f"thread_{number}",)) for number in range(2)]
-for thread in threads:
-    thread.start()
-greenlets = [gevent.spawn(handle, f"spawned_{number}") for number in range(2)]
-greenlets += [pool.spawn(handle, f"pooled_{number}") for number in range(3)]
-greenlets += [gevent.spawn(inherited, "inherited"), gevent.spawn(work, outside, "no_span")]
-gevent.joinall(greenlets, raise_error=True)
-for thread in threads:
-    thread.join()
-tell()
+take_turns(gevent.spawn, Pool(3).spawn, gevent.Greenlet.get, gevent.sleep)
