@@ -102,7 +102,9 @@ def thread_ids() -> set[int]:
 
 def native_threads(older: Set[int]) -> set[int]:
     """Return the kernel's ids of the threads that are not among `older`, nor this one, nor known to `threading`."""
-    return thread_ids() - older - {get_native_id(), *(thread.native_id for thread in threading.enumerate())}
+    # One that eventlet made has no id of the kernel's.
+    known = {getattr(thread, "native_id", None) for thread in threading.enumerate()}
+    return thread_ids() - older - known - {get_native_id()}
 
 
 def cpu_clock(thread_id: int) -> int:

@@ -105,7 +105,8 @@ def test_gevent(run_accurately, mode, settings):
 def test_eventlet(run_accurately):
     """Green threads have their own span's labels, as greenlets do, and threads that the application patches."""
     pytest.importorskip("eventlet")
-    run_accurately("eventlets", "")
+    app = run_accurately("eventlets", "")
+    assert "otel-profiling WARNING" not in app.errors
 
 
 def test_cpu_time_of_spans(run):

@@ -17,6 +17,14 @@ from otel_profiling_configurator.os_threads import Helper, Local
 from .fakes import on_a_thread
 
 
+def test_threads_without_an_id_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """eventlet makes such; they stand in nobody's way."""
+    before = os_threads.native_threads(set())
+    threads = [*threading.enumerate(), SimpleNamespace()]
+    monkeypatch.setattr(threading, "enumerate", lambda: threads)
+    assert os_threads.native_threads(set()) == before
+
+
 def test_patched_thread_module(monkeypatch: pytest.MonkeyPatch) -> None:
     """The originals are found after somebody, such as gevent, has replaced those of `_thread`."""
 
