@@ -19,10 +19,9 @@ from .fakes import on_a_thread
 
 def test_threads_without_an_id_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """eventlet makes such; they stand in nobody's way."""
-    before = os_threads.native_threads(set())
-    threads = [*threading.enumerate(), SimpleNamespace()]
-    monkeypatch.setattr(threading, "enumerate", lambda: threads)
-    assert os_threads.native_threads(set()) == before
+    monkeypatch.setattr(threading, "enumerate", lambda: [SimpleNamespace(), SimpleNamespace(native_id=1)])
+    monkeypatch.setattr(os_threads, "thread_ids", lambda: {1, 2, 3})
+    assert os_threads.native_threads({2}) == {3}
 
 
 def test_patched_thread_module(monkeypatch: pytest.MonkeyPatch) -> None:
