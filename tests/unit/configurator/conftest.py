@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util._once import Once
-from otel_profiling_configurator import deactivate, runtime_context, thread_labels, tracer_provider
+from otel_profiling_configurator import deactivate, runtime_context, switches, thread_labels, tracer_provider
 from otel_profiling_configurator.switches import context_watcher
 
 from .fakes import Pyroscope, Tags
@@ -36,6 +36,14 @@ def following(writer: Tags) -> Iterator[Tags]:
     """Labels follow attach and detach."""
     undo = runtime_context.install()
     yield writer
+    undo()
+
+
+@pytest.fixture
+def following_all(following: Tags) -> Iterator[Tags]:
+    """Labels follow whatever switches contexts, too."""
+    undo = switches.install()
+    yield following
     undo()
 
 

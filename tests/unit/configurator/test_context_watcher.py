@@ -31,11 +31,8 @@ VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
 
 
 @pytest.fixture
-def tags(following: Tags) -> Iterator[Tags]:
-    """Labels follow whatever switches contexts."""
-    undo = switches.install()
-    yield following
-    undo()
+def tags(following_all: Tags) -> Tags:
+    return following_all
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import contextvars
 import functools
 import socket
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
@@ -75,13 +74,6 @@ class TestReplacing:
 @pytest.fixture
 def hooks(following_all: Tags) -> Tags:
     return following_all
-
-
-@pytest.fixture
-def following_all(following: Tags) -> Iterator[Tags]:
-    undo = switches.install()
-    yield following
-    undo()
 
 
 def current() -> dict[str, str]:
