@@ -163,6 +163,11 @@ class State:
                 os.close(self._file)
 
 
+def give_way() -> None:
+    """Let another thread have this one's processor for a while, if one waits for that; the GIL is held."""
+    _libc().sched_yield()
+
+
 def are_still(thread_ids: Iterable[int], seconds: float) -> bool:
     """Whether all of these threads sleep, and have used no CPU time between two looks; waits for that at most `seconds`.
 

@@ -6,10 +6,12 @@ next one's name. With steps of 10 ms that is one sample in fifty, with steps of 
 
 The sampler tells nobody when it works, and its intervals are random (exponentially distributed), so it can't be foreseen
 either. But the kernel counts the CPU time of each thread: if the sampler's has grown since the last look, a sample was or is
-being taken, and it is over once both are asleep again: the one wakes the other before it sleeps. A look costs 0.4 us where
-nothing has happened, and 10 to 40 us once a sample.
+being taken. It is over if the recorder's has grown by as much as it usually does for that, and neither runs; where that is not
+so clear, once both are asleep: the one wakes the other before it sleeps. A look costs 0.4 us where nothing has happened, and
+3 us once a sample.
 
-A change of labels that comes in the middle of that waits, 0.2 ms or so. To wait for each sample would take more than its share
+A change of labels that comes in the middle of that waits, 0.2 ms or so, and gives its processor away whenever the sampler does
+not get on: that may be what it waits for. To wait for each sample would take more than its share
 of the time of a thread that switches every fraction of a millisecond. There the clock helps once more: what the sampler has
 used for this sample, beside what a sample takes, tells how far it is. It walks the frames first, from the top, in less than a
 third of that, and then reads their names, which stay what they are. So such a thread waits only until the frames have been
@@ -27,11 +29,12 @@ held back.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from time import clock_gettime, monotonic, process_time, thread_time
 
 from .guard import is_of_signal_handler, report
-from .os_threads import State, allocate_lock, cpu_clock, native_threads
+from .os_threads import State, allocate_lock, cpu_clock, give_way, native_threads
 
 LOOK_SECONDS = 100e-6
 """Between two looks of a thread: with 0.4 us a look, at most 0.4 % of its time goes into them."""
@@ -50,6 +53,10 @@ FRAMES_READ = 0.4
 """Of the CPU time that a sample takes: by then the sampler has walked the frames, 20 of the 90 reads of memory that a stack of
 15 frames takes, and the first ones are slow. Only if it reads one thread, the one that holds the GIL; otherwise nobody knows
 whose turn it is, and the frames count as read at the end."""
+
+KEEPS_UP = 0.6
+"""Of its usual share of the sampler's work: if the recorder has done less, there is a sample that it has not recorded yet. (It
+does 0.58 of it or more in nine of ten cases under FastAPI and Flask, and half of it where it has recorded one of two.)"""
 
 WAIT_SHARE = 0.01
 """Of the process's CPU time that may go into waiting, whatever the number of threads."""
@@ -125,6 +132,56 @@ class Account:
         """Seconds between two looks: the most of late, forgotten by and by."""
 
 
+class Followed:
+    """The sampler and the recorder, once they are told apart from the agent's other threads.
+
+    Raises:
+        OSError: One of them has ended or is at work right now.
+    """
+
+    __slots__ = ("clock", "first", "recorded", "recorder", "recorder_clock", "sampler", "seen", "usual")
+
+    def __init__(self, sampler: int, recorder: int) -> None:
+        self.clock, self.recorder_clock = cpu_clock(sampler), cpu_clock(recorder)
+        """The kernel's ids of their CPU clocks."""
+        self.sampler = State(sampler)
+        try:
+            self.recorder = State(recorder)
+        except OSError:
+            self.sampler.close()
+            raise
+        self.first = self.seen, self.recorded = clock_gettime(self.clock), clock_gettime(self.recorder_clock)
+        """CPU time of the two when they were found, and when last no sample was being taken."""
+        self.usual = 0.0
+        """CPU time of the sampler for one sample, in seconds: the lower quarter, roughly, 0 until it is known."""
+
+    def has_recorded(self) -> bool:
+        """Whether what was sampled since the last look is recorded; False if that can't be told by the clocks alone.
+
+        Most samples are over when they are first noticed, and a file that nobody has looked at for a while takes 30 us to read.
+        """
+        recorded, used = clock_gettime(self.recorder_clock), clock_gettime(self.clock)
+        first_used, first_recorded = self.first
+        share = (recorded - first_recorded) / (used - first_used)
+        if recorded - self.recorded <= KEEPS_UP * share * (used - self.seen):
+            return False
+        if clock_gettime(self.recorder_clock) != recorded or clock_gettime(self.clock) != used:
+            return False  # one of them is at work
+        self.note(used, recorded)
+        return True
+
+    def note(self, used: float, recorded: float) -> None:
+        """Remember the CPU time of both: no sample is being taken right now."""
+        # The lower quarter: who switches seldom sees the work of several samples at once.
+        self.usual = (self.usual or used - self.seen) * (1.02 if used - self.seen > self.usual else 0.94)
+        self.seen, self.recorded = used, recorded
+
+    def close(self) -> None:
+        """Give back what is needed to look at them."""
+        self.sampler.close()
+        self.recorder.close()
+
+
 _budget = Budget()
 
 
@@ -143,14 +200,8 @@ _first_looks = 0
 _next_first_look = 0.0
 """When the next is due, in `time.monotonic` seconds: with a thousand threads, each takes a millisecond."""
 
-_followed: tuple[int, State, State] | None = None
-"""CPU clock and state of the sampler, and state of the recorder, once they are told apart from the agent's other threads."""
-
-_seen = 0.0
-"""The sampler's CPU time when no sample was being taken."""
-
-_usual = 0.0
-"""CPU time of the sampler for one sample, in seconds: the lower quarter, roughly, 0 until it is known."""
+_followed: Followed | None = None
+"""None until they are found."""
 
 _frames_read = FRAMES_READ
 """`FRAMES_READ`, or all of it."""
@@ -173,8 +224,7 @@ def follow(older_threads: Iterable[int] | None, *, reads_one_thread: bool = True
     _budget = Budget()
     _telling_apart = allocate_lock()  # in a forked child, the thread that held it may not exist
     if followed is not None:
-        for state in followed[1:]:
-            state.close()
+        followed.close()
 
 
 def may_change(account: Account, now: float, put_off: bool) -> bool:
@@ -197,9 +247,9 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         longest = pace * BELIEVED if pace < TOO_OFTEN_TO_WAIT else LONG_AGO
         account.pace = pace = max(min(since, longest), pace * FORGOTTEN)
         account.next_look = now + LOOK_SECONDS
-        if pace < (TOO_OFTEN if put_off else TOO_OFTEN_TO_WAIT) or clock_gettime(followed[0]) == _seen:
+        if pace < (TOO_OFTEN if put_off else TOO_OFTEN_TO_WAIT) or clock_gettime(followed.clock) == followed.seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
-        return _wait(*followed, now, put_off and pace < OFTEN)
+        return followed.has_recorded() or _wait(followed, now, put_off and pace < OFTEN)
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         if is_of_signal_handler():  # a `TimeoutError`
             raise
@@ -210,27 +260,27 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
     return True
 
 
-def _wait(clock: int, sampler: State, recorder: State, now: float, put_off: bool) -> bool:
+def _wait(followed: Followed, now: float, put_off: bool) -> bool:
     """Wait until the sample that is being taken is recorded, if that is soon enough; with `put_off` labels may also stay."""
-    global _seen, _usual  # noqa: PLW0603 - the agent is the process's
     saved = _budget.seconds()
     if saved < SHORTEST_WAIT:
         return True
     start = thread_time()  # not the time that other threads have the GIL in between
     end = now + min(saved - KEPT_FOR_LOOKS, LONGEST_WAIT)
-    frames_read = _usual * _frames_read if put_off else 0.0
-    nearly_over = _usual - saved * AT_ONCE if saved < PLENTY else 0.0
+    frames_read = followed.usual * _frames_read if put_off else 0.0
+    nearly_over = followed.usual - saved * AT_ONCE if saved < PLENTY else 0.0
+    used = 0.0
     while True:
-        used = clock_gettime(clock)
-        reading = not sampler.is_asleep()
-        over = not reading and recorder.is_asleep()
-        if over or (reading and frames_read <= used - _seen < nearly_over) or monotonic() >= end:
+        before, used = used, clock_gettime(followed.clock)
+        if used == before:
+            give_way()  # it may be waiting for this very processor
+        reading = not followed.sampler.is_asleep()
+        over = not reading and followed.recorder.is_asleep()
+        if over or (reading and frames_read <= used - followed.seen < nearly_over) or monotonic() >= end:
             break
     _budget.spend(thread_time() - start)
     if over:
-        # The lower quarter: who switches seldom sees the work of several samples at once.
-        _usual = (_usual or used - _seen) * (1.02 if used - _seen > _usual else 0.94)
-        _seen = used
+        followed.note(used, clock_gettime(followed.recorder_clock))
     return over or not put_off
 
 
@@ -254,7 +304,7 @@ def _look_for_it(older_threads: frozenset[int], now: float) -> None:
 
 def _tell_apart(older_threads: frozenset[int]) -> None:
     """Find the two threads of the agent that work with every sample; the sampler is the one that works longer."""
-    global _followed, _seen, _usual
+    global _followed  # noqa: PLW0603 - the agent is the process's
     candidates = _candidates
     # Each time anew: the agent's threads start one another, some time after it has said that it runs.
     for thread in native_threads(older_threads):
@@ -271,12 +321,5 @@ def _tell_apart(older_threads: frozenset[int]) -> None:
     pair, others = by_times[:2], seen_at_work[2:]
     if len(by_times) > 1 and seen_at_work[1] >= _FIRST_LOOKS and max(others, default=0) <= seen_at_work[1] / 2:
         sampler, recorder = sorted(pair, key=lambda thread: candidates[thread][0], reverse=True)
-        states: list[State] = []
-        try:
-            for thread in (sampler, recorder):
-                states.append(State(thread))
-        except OSError:  # it is at work right now
-            for state in states:
-                state.close()
-            return
-        _followed, _seen, _usual = (cpu_clock(sampler), states[0], states[1]), candidates[sampler][0], 0.0
+        with contextlib.suppress(OSError):  # one is at work right now
+            _followed = Followed(sampler, recorder)

@@ -15,6 +15,9 @@ from .fakes import on_a_thread
 SAMPLER, RECORDER, UPLOADER = 101, 102, 103
 MICROSECOND = 1e-6
 
+CLOCKS_READ = 4 * MICROSECOND
+"""Less than that is no wait: the sampler's clock was read, and both where it had advanced."""
+
 
 class Kernel:
     """CPU clocks of the agent's threads, by a script: each look at any clock lets a microsecond pass."""
@@ -133,7 +136,7 @@ def test_no_agent(kernel: Kernel, account: sampler.Account) -> None:
 def test_threads_that_work_with_every_sample() -> None:
     """Are told from the agent's others and from the application's; the sampler is the one that works more."""
     assert sampler._followed is not None
-    assert sampler._followed[0] == ~SAMPLER << 3 | 6
+    assert sampler._followed.clock == ~SAMPLER << 3 | 6
 
 
 def test_nothing_is_told_apart_beside_another_busy_thread(kernel: Kernel, account: sampler.Account) -> None:
@@ -181,7 +184,7 @@ def test_many_threads_wait_no_longer_than_one(kernel: Kernel) -> None:
     accounts = [sampler.Account() for _ in range(40)]
     kernel.at.append((kernel.now, SAMPLER, kernel.now + 100))  # it never sleeps
     waited = taken(kernel, accounts, seconds=10, pause=0.01)
-    looks = 10 / 0.01 * len(accounts) * 1.2 * MICROSECOND  # at the sampler's clock, and at the time
+    looks = 10 / 0.01 * len(accounts) * CLOCKS_READ
     assert waited <= sampler.SAVED_WAIT + sampler.WAIT_SHARE * 10 + looks
 
 
@@ -213,6 +216,32 @@ def test_recorder_without_a_cpu(kernel: Kernel, account: sampler.Account) -> Non
     kernel.now = start + 300 * MICROSECOND
     assert look(kernel, account)
     assert kernel.now >= start + 674 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("samples", [1, 2, 5])
+def test_samples_that_are_over(kernel: Kernel, account: sampler.Account, samples: int) -> None:
+    """Are told by the clocks alone: a file that nobody has looked at for a while takes long to read."""
+    for _ in range(samples):
+        kernel.sample(kernel.now + 0.001)
+        kernel.now += 0.003
+    before = kernel.now
+    assert look(kernel, account)
+    assert kernel.now - before < 6 * MICROSECOND
+    before = kernel.now
+    assert look(kernel, account)
+    assert kernel.now - before < sampler.LOOK_SECONDS + 2 * MICROSECOND, "it is known to be over"
+
+
+@pytest.mark.usefixtures("found")
+def test_sample_right_after_another(kernel: Kernel, account: sampler.Account) -> None:
+    """Is waited for, although the recorder has worked since the last look: for the one before."""
+    kernel.sample(kernel.now + 0.001)
+    start = kernel.now + 0.003
+    kernel.sample(start)
+    kernel.now = start + 60 * MICROSECOND
+    assert look(kernel, account)
+    assert kernel.now >= start + 224 * MICROSECOND
 
 
 @pytest.mark.usefixtures("found")
@@ -276,7 +305,7 @@ def test_nothing_left_even_for_a_look(kernel: Kernel, account: sampler.Account) 
     before = kernel.now = start + 200 * MICROSECOND
     sampler._budget._saved_at = kernel.now
     assert sampler.may_change(account, kernel.now, True)
-    assert kernel.now - before < 2 * MICROSECOND
+    assert kernel.now - before < CLOCKS_READ
 
 
 @pytest.mark.usefixtures("found")
@@ -342,6 +371,28 @@ def test_pause_that_the_sample_made(kernel: Kernel, account: sampler.Account) ->
     long_steps = [held_up(4 * sampler.LOOK_SECONDS) for _ in range(6)]
     assert not any(long_steps[:4])
     assert long_steps[5]
+
+
+@pytest.mark.usefixtures("found")
+def test_sampler_without_a_cpu(kernel: Kernel, account: sampler.Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gets the one of the thread that waits for it, as soon as it is seen to stand still."""
+    start = kernel.now + 0.001
+    kernel.at.append((start, SAMPLER, start + 60 * MICROSECOND))
+    kernel.runnable.append((start + 60 * MICROSECOND, SAMPLER, start + 10))
+
+    def given(times: list[float]) -> None:
+        if not times:
+            kernel.runnable.clear()
+            kernel.sample(kernel.now, 90 * MICROSECOND)
+            kernel.now += 90 * MICROSECOND
+        times.append(kernel.now)
+
+    times: list[float] = []
+    monkeypatch.setattr(sampler, "give_way", lambda: given(times))
+    kernel.now = start + 30 * MICROSECOND
+    assert look(kernel, account)
+    assert start + 60 * MICROSECOND <= times[0] < start + 80 * MICROSECOND + 90 * MICROSECOND
+    assert start + 224 * MICROSECOND <= kernel.now < start + 300 * MICROSECOND
 
 
 @pytest.mark.usefixtures("found")
