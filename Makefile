@@ -10,6 +10,7 @@ SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
 BENCH := .venv-bench-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml
+CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
 
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
@@ -58,15 +59,14 @@ frameworks: $(FRAMEWORKS)/ready
 	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py
 
 oldest: $(OLDEST)/ready
-	$(OLDEST)/bin/pytest tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
+	$(OLDEST)/bin/pytest --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
 
 # What `docker/Dockerfile` puts into the image; no Docker is needed.
 image: $(IMAGE)/ready
 
 $(IMAGE)/ready: $(SOURCES) $(wildcard docker/*.py) docker/requirements.txt \
-		$(wildcard otel_profiling_distro/*.py configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py) \
-		| $(VENV)/ready
+		$(wildcard otel_profiling_distro/*.py) $(CONFIGURATOR) | $(VENV)/ready
 	rm -f $@
 	for arch in amd64 arm64; do $(VENV)/bin/python docker/build_tree.py --output $(IMAGE)/$$arch --arch $$arch || exit 1; done
 	touch $@
@@ -144,8 +144,10 @@ $(FRAMEWORKS)/ready: $(SOURCES)
 $(SERVERS)/ready: $(SOURCES)
 	$(call virtual_environment,$(SERVERS),--editable ./configurator --editable . --group servers)
 
-$(OLDEST)/ready: $(SOURCES) tests/oldest.txt
-	$(call virtual_environment,$(OLDEST),--constraint tests/oldest.txt --editable ./configurator --editable . --group oldest)
+# Without the modules in C, too: what those do is there in Python. Not editable, or it would find others' in the source tree.
+$(OLDEST)/ready: export HATCH_BUILD_NO_HOOKS = true
+$(OLDEST)/ready: $(SOURCES) tests/oldest.txt $(CONFIGURATOR)
+	$(call virtual_environment,$(OLDEST),--constraint tests/oldest.txt ./configurator --editable . --group oldest)
 
 $(BENCH)/ready: $(SOURCES)
 	$(call virtual_environment,$(BENCH),--editable ./configurator --editable . --group bench)

@@ -5,7 +5,8 @@ context of a thread has changed calls `carry` or `refresh` on that thread. A lab
 with, and every sample pays for every label left behind: so what was written on a thread is remembered, and taken off when
 the thread ends.
 
-This runs on every attach, detach and task switch of the application; it is module-level and flat because of that.
+This runs on every attach, detach and task switch of the application; it is module-level and flat because of that. What it does
+nearly each time is there in C as well (`_thread_labels.c`), and done there where that was built.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from typing import Any, Protocol
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
+from . import sampler
 from .baggage_labels import BAGGAGE, Pairs, baggage_labels
 from .guard import report
-from .labels import KEYS, NO_LABELS, SPAN_ID, SPAN_NAME, TRACE_ID, Values, span_labels
+from .labels import KEYS, NO_LABELS, SPAN_ID, SPAN_NAME, TRACE_ID, SpanLabels, Values, span_labels  # noqa: F401 - one for the form in C
 from .os_threads import Local, get_ident
 from .sampler import Account, may_change
 
@@ -106,7 +108,7 @@ _followers: tuple[Callable[[], None], ...] = ()
 _of_thread = _OfThread()
 
 
-def carry(context: Context) -> None:
+def carry_in_python(context: Context) -> None:
     """Make the calling thread carry the labels of the span in `context`, or none if it has no span of ours.
 
     Never raises.
@@ -137,11 +139,13 @@ def on_each_thread(follow_thread: Callable[[], None]) -> Callable[[], None]:
     """
     global _followers  # noqa: PLW0603 - threads that have records see by its identity that there is another one
     _followers = (*_followers, follow_thread)
+    _share()
     follow_thread()
 
     def undo() -> None:
         global _followers  # noqa: PLW0603 - as above
         _followers = tuple(follower for follower in _followers if follower is not follow_thread)
+        _share()
 
     return undo
 
@@ -153,6 +157,7 @@ def _follow_thread(written: _Written) -> None:
 
 
 def _change(written: _Written, values: Values) -> None:
+    """Write `values` on the calling thread, unless they are to be put off; in C where no sample is being taken."""
     old = written.values
     now = monotonic()
     if now >= written.next_look:
@@ -195,12 +200,20 @@ def _change(written: _Written, values: Values) -> None:
                     _remove_tag(SPAN_NAME, old_name)
                 if name:
                     _add_tag(SPAN_NAME, name)
-    except BaseException as error:
-        # An Exception is the writer's; any other comes from a signal handler, between two tags. Nothing may stay behind.
-        written.values = NO_LABELS
-        _remove_all(_pairs(old) + _pairs(values), _remove_tag)
-        if not isinstance(error, Exception):
-            raise
+    except BaseException as error:  # noqa: BLE001 - raised again where it is not ours
+        _change_failed(written, old, values, error)
+
+
+def _change_failed(written: _Written, old: Values, values: Values, error: BaseException) -> None:
+    """Leave nothing behind of a change that came no further.
+
+    An `Exception` is the writer's. Any other comes from a signal handler, between two labels: it is raised again.
+    """
+    written.values = NO_LABELS
+    _remove_all(_pairs(old) + _pairs(values), _remove_tag)
+    try:
+        raise error
+    except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
         report("label a thread")
 
 
@@ -219,7 +232,7 @@ def _rewrite_baggage(written: _Written, baggage: object) -> None:
         for key, value in new:
             if (key, value) not in old:
                 _add_tag(key, value)
-    except BaseException as error:  # see `_change`
+    except BaseException as error:  # see `_change_failed`
         written.baggage, written.baggage_labels = None, ()
         _remove_all(old + new, _remove_tag)
         if not isinstance(error, Exception):
@@ -238,13 +251,19 @@ def _remove_all(pairs: Pairs, remove_tag: Callable[[str, str], Any]) -> None:
             remove_tag(key, value)
 
 
+def _is_called() -> bool:
+    """Whether `carry` is to be called: what it does is more than what fits in its place, or in C."""
+    return bool(_baggage_names) or carry is not carry_in_python
+
+
 def attaching(attach: Callable[[Context], Token[Context]]) -> Callable[[Context], Token[Context]]:
     """Return `attach`, having the labels follow the context that it makes current.
 
-    Most attaches change no label (a child span's, a baggage entry's): what `carry` does is done right here, without the call.
+    Most attaches change no label (a child span's, a baggage entry's): what `carry` does in Python is done right here, without
+    the call.
     """
 
-    if _baggage_names:
+    if _is_called():
 
         def attach_and_carry(context: Context) -> Token[Context]:
             token = attach(context)
@@ -280,7 +299,7 @@ def detaching(
     called with the token; without it, the exception goes to the caller.
     """
 
-    baggage_wanted = bool(_baggage_names)
+    call = _is_called()
 
     def detach_and_follow(token: Token[Context]) -> None:
         try:
@@ -291,7 +310,7 @@ def detaching(
             on_failure(token)
             return
         context = get_current()
-        if baggage_wanted:
+        if call:
             carry(context)
             return
         try:
@@ -315,13 +334,16 @@ def running(run: Callable[[Any], Any], current_context: ContextVar[Context]) -> 
         current_context: What holds OpenTelemetry's context in a context of Python's, which need not be entered to look there.
     """
     no_context = Context()
-    baggage_wanted = bool(_baggage_names)
+    if _is_called():
+
+        def carry_and_run(self: Any) -> Any:
+            carry(self._context.get(current_context, no_context))
+            return run(self)
+
+        return carry_and_run
 
     def follow_and_run(self: Any) -> Any:
         context = self._context.get(current_context, no_context)
-        if baggage_wanted:
-            carry(context)
-            return run(self)
         try:
             span: Any = context.get(CURRENT_SPAN, NO_SPAN)
             values = span._otel_profiling_labels.values
@@ -340,6 +362,7 @@ def forget() -> None:
     """Forget what was written on all threads: a new agent has started, and it begins without labels."""
     global _of_thread  # noqa: PLW0603 - replaced as a whole: no thread can reach another one's record
     _of_thread = _OfThread()
+    _share()
 
 
 def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> Callable[[], None]:
@@ -354,6 +377,7 @@ def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> 
     global _add_tag, _remove_tag, _baggage_names  # noqa: PLW0603 - hot paths find them where a module's names are found
     _baggage_names = baggage_names
     _add_tag, _remove_tag = writer.add_thread_tag, writer.remove_thread_tag
+    _share()
     # For the spans of all providers: an exception for each that is not ours would cost more than the rest.
     setattr(Span, SPAN_ATTRIBUTE, NOT_OURS)
 
@@ -364,5 +388,24 @@ def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> 
         if SPAN_ATTRIBUTE in vars(Span):
             delattr(Span, SPAN_ATTRIBUTE)
         _add_tag = _remove_tag = _no_tag
+        _share()
 
     return undo
+
+
+def _share() -> None:
+    """Tell the form in C what the names of this module mean now."""
+    if _in_c is not None:
+        _in_c.use(globals(), vars(sampler))
+
+
+carry: Callable[[Context], None] = carry_in_python
+"""What everybody calls."""
+
+try:
+    from . import _thread_labels as _in_c
+except ImportError:  # it was not built: no compiler, or a tree for all Pythons
+    _in_c = None  # type: ignore[assignment] # as said
+else:
+    _share()
+    carry = _in_c.carry

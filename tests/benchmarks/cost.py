@@ -1,7 +1,7 @@
 """What a span and a switch cost: the plain SDK, `pyroscope-otel` and this project, side by side in one run.
 
-The same once more without the waits that keep labels as they are while a sample is taken (at most 1 % of the time): what the
-labels cost alone.
+The same twice more: without the waits that keep labels as they are while a sample is taken (at most 1 % of the time), which is
+what the labels cost alone, and without the modules in C.
 
 Each configuration is a process of its own, and the processes take turns at every case, round by round: whatever else the
 machine does falls on all of them. They are started anew several times, since where things lie in memory alone makes a process
@@ -34,8 +34,9 @@ from typing import Any
 
 from intervals import Estimate, median_of
 
-CONFIGURATIONS = ("plain SDK", "pyroscope-otel", "otel-profiling-distro", "labels alone")
-"""The last is ours where the agent's sampler can't be followed: labels never wait until a sample has been taken."""
+CONFIGURATIONS = ("plain SDK", "pyroscope-otel", "otel-profiling-distro", "labels alone", "in Python")
+"""The last two are ours where the agent's sampler can't be followed, so that labels never wait until a sample has been taken,
+and where no compiler was at hand."""
 BATCH_SECONDS = 0.03
 APPLICATION = "bench"
 SERVER = "http://127.0.0.1:9"
@@ -68,8 +69,14 @@ def set_up(configuration: str) -> None:
     provider.add_span_processor(BatchSpanProcessor(Discard()))
     trace.set_tracer_provider(provider)
     if configuration in CONFIGURATIONS[2:]:
-        from otel_profiling_configurator import activate
+        from otel_profiling_configurator import activate, thread_labels
+        from otel_profiling_configurator.switches import context_watcher
 
+        if configuration == "in Python":
+            thread_labels.carry = thread_labels.carry_in_python
+            context_watcher.install = lambda: None
+        else:
+            assert thread_labels.carry is not thread_labels.carry_in_python, "install it where there is a compiler"
         # It has to start the agent itself, or it would not know whose samples to keep the labels for.
         os.environ.update(OTEL_PROFILING_SERVER_ADDRESS=SERVER, OTEL_PROFILING_UPLOAD_INTERVAL="1h")
         activate()
@@ -219,7 +226,7 @@ def worker(configuration: str) -> None:
     for name, case in every.items():
         case(1000)
         counts[name] = max(100, int(1000 * BATCH_SECONDS / case(1000)))
-    if configuration == "otel-profiling-distro":
+    if configuration in ("otel-profiling-distro", "in Python"):
         be_followed(every["root span"])
     print(json.dumps(list(every)), flush=True)
     for line in sys.stdin:
@@ -296,11 +303,11 @@ def main() -> None:
             for turns in generations
         ]
 
-    plain, other, ours, alone = CONFIGURATIONS
+    plain, other, ours, alone, in_python = CONFIGURATIONS
     turns = arguments.generations * arguments.rounds
     print(f"Python {sys.version.split()[0]}, {turns} turns each, microseconds of CPU time per operation, with 95 % intervals\n")
-    print(f"| case | {plain} | {other} adds | {ours} adds | its {alone} | of plain | of what {other} adds |")
-    print("|---|---|---|---|---|---|---|")
+    print(f"| case | {plain} | {other} adds | {ours} adds | its {alone} | {in_python} | of plain | of what {other} adds |")
+    print("|---|---|---|---|---|---|---|---|")
     figures = []
     for case in generations[0]:
         estimates = {name: median_of(added(case, name)) for name in CONFIGURATIONS}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import shutil
 import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -15,8 +17,8 @@ from .fakes import on_a_thread
 SAMPLER, RECORDER, UPLOADER = 101, 102, 103
 MICROSECOND = 1e-6
 
-CLOCKS_READ = 4 * MICROSECOND
-"""Less than that is no wait: the sampler's clock was read, and both where it had advanced."""
+CLOCKS_READ = 5 * MICROSECOND
+"""Less than that is no wait: the sampler's clock was read, once more in Python, and both where it had advanced."""
 
 
 class Kernel:
@@ -54,6 +56,19 @@ class Kernel:
     def monotonic(self) -> float:
         self.now += MICROSECOND / 10
         return self.now
+
+
+@pytest.fixture(scope="module", params=["in C", "in Python"], autouse=True)
+def form(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All that is promised here holds, too, where what is to be done when no sample is being taken is done in C."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in C":
+            if shutil.which("cc") is None or request.config.getoption("--pure"):
+                pytest.skip("there was no compiler to build it with")
+            in_c = importlib.import_module("otel_profiling_configurator._thread_labels")
+            in_python = sampler.may_change
+            patch.setattr(sampler, "may_change", lambda *asked: in_c.may_change_at_once(*asked) or in_python(*asked))
+        yield
 
 
 @pytest.fixture

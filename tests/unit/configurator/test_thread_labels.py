@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import shutil
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import opentelemetry.context as context_api
@@ -13,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
-from otel_profiling_configurator import guard, thread_labels
+from otel_profiling_configurator import guard, sampler, thread_labels
 from otel_profiling_configurator.labels import LabelRules
 from otel_profiling_configurator.os_threads import get_ident
 from otel_profiling_configurator.scope import Scope
-from otel_profiling_configurator.thread_labels import carry, refresh
+from otel_profiling_configurator.thread_labels import refresh
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context, written_out
 
@@ -27,6 +30,23 @@ A = context_with(root_labels("a", 0xA))
 B = context_with(root_labels("b", 0xB))
 LABELS_OF_A = expected(TRACE, 0xA, "a")
 LABELS_OF_B = expected(TRACE, 0xB, "b")
+
+
+@pytest.fixture(scope="module", params=["in C", "in Python"], autouse=True)
+def form(request: pytest.FixtureRequest) -> Iterator[str]:
+    """All that is promised here holds for both forms of `carry`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in Python":
+            patch.setattr(thread_labels, "carry", thread_labels.carry_in_python)
+        elif shutil.which("cc") is None or request.config.getoption("--pure"):
+            pytest.skip("there was no compiler to build it with")
+        else:
+            assert thread_labels._in_c is not None
+        yield request.param
+
+
+def carry(context: Context) -> None:
+    thread_labels.carry(context)
 
 
 @pytest.fixture
@@ -302,10 +322,11 @@ class Broken(Tags):
 
 @pytest.mark.usefixtures("in_production")
 @pytest.mark.parametrize("broken", ["add", "remove"])
-@pytest.mark.parametrize("follow", [carry, thread_labels.attaching(lambda _: None)], ids=["carry", "attach"])
-def test_writer_that_raises(broken: str, follow: Callable[[Any], None], warned: Callable[[], list[str]]) -> None:
+@pytest.mark.parametrize("attached", [False, True], ids=["carry", "attach"])
+def test_writer_that_raises(broken: str, attached: bool, warned: Callable[[], list[str]]) -> None:
     """The application never sees it, and one warning is enough."""
     undo = thread_labels.install(Broken(broken))
+    follow: Callable[[Context], Any] = thread_labels.attaching(lambda _: None) if attached else carry  # type: ignore[arg-type, return-value]
     for context in (A, B, NOTHING, A, NOTHING):
         follow(context)
     undo()
@@ -354,12 +375,13 @@ def test_attaching_what_is_no_context(context: Any, writer: Tags) -> None:
     assert writer.current() == {}
 
 
-def test_exception_of_a_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [TimeoutError, KeyboardInterrupt])
+def test_exception_of_a_signal_handler(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     """Goes to the application whatever moment it comes at, and no label stays that is none of the current span's."""
     monkeypatch.setattr(guard, "reraise", False)
 
     def handler(*_signal: object) -> None:
-        raise TimeoutError
+        raise error
 
     class Interrupted(Tags):
         def add_thread_tag(self, key: str, value: str) -> None:
@@ -370,9 +392,84 @@ def test_exception_of_a_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     undo = thread_labels.install(tags)
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        with pytest.raises(TimeoutError):
-            thread_labels.carry(context_with(root_labels()))
+        with pytest.raises(error):
+            carry(context_with(root_labels()))
     finally:
         signal.signal(signal.SIGUSR1, before)
         undo()
     assert tags.left() == []
+
+
+class OfNobody:
+    """A span that answers with anything when asked for an attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        return f"{name} of nobody"
+
+
+@pytest.mark.parametrize("context", [Context({thread_labels.CURRENT_SPAN: OfNobody()}), {}, [], 0])
+def test_what_answers_with_anything(context: Any, writer: Tags) -> None:
+    """Is no span of ours, and its labels are none."""
+    carry(A)
+    carry(context)
+    assert writer.current() == {}
+
+
+def test_no_look_is_due(writer: Tags, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels change all the same, whatever the sampler does: a look is not due with each change."""
+    carry(A)
+    asked: list[object] = []
+    monkeypatch.setattr(thread_labels, "may_change", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(thread_labels._of_thread.written, "next_look", float("inf"))
+    for context, labels in ((B, LABELS_OF_B), (NOTHING, {}), (A, LABELS_OF_A), (NOTHING, {})):
+        carry(context)
+        assert writer.current() == labels
+    assert asked == []
+
+
+def test_labels_are_put_off(writer: Tags, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stay as they are where a sample is being taken; the next switch makes up for it."""
+    carry(A)
+    answers = [False, True]
+    monkeypatch.setattr(thread_labels, "may_change", lambda *_: answers.pop(0))
+    monkeypatch.setattr(thread_labels._of_thread.written, "next_look", 0.0)
+    carry(B)
+    assert writer.current() == LABELS_OF_A
+    carry(B)
+    assert writer.current() == LABELS_OF_B
+    monkeypatch.undo()
+    carry(NOTHING)
+
+
+def test_switches_do_not_pile_anything_up(writer: Tags) -> None:
+    """Whatever is switched between is held as often after it as before."""
+    held = [A, B, root_labels("c"), thread_labels._of_thread, thread_labels.NO_LABELS, thread_labels.CURRENT_SPAN]
+    third = context_with(held[2])
+    for _ in range(2):  # once for what is made at first
+        before = [sys.getrefcount(one) for one in held]
+        for context in (A, B, third, NOTHING, {}, None) * 100:
+            carry(context)
+        carry(NOTHING)
+        after = [sys.getrefcount(one) for one in held]
+        writer.calls.clear()
+    assert after == before
+
+
+def test_module_in_c_without_its_names(form: str) -> None:
+    """It says what is missing, and goes on with what it has."""
+    if form == "in Python":
+        pytest.skip("it takes what it is given")
+    in_c = importlib.import_module("otel_profiling_configurator._thread_labels")
+    names, sampler_names = vars(thread_labels), vars(sampler)
+    with pytest.raises(TypeError):
+        in_c.use("names", "names")
+    with pytest.raises(KeyError, match="carry_in_python"):
+        in_c.use({}, sampler_names)
+    with pytest.raises(KeyError, match="LOOK_SECONDS"):
+        in_c.use(names, {})
+    with pytest.raises(AttributeError):
+        in_c.use({**names, "_Written": object}, sampler_names)
+    for wrong in ((), (object(), 0.0, True), (sampler.Account(), "now", True)):
+        with pytest.raises(TypeError):
+            in_c.may_change_at_once(*wrong)
+    in_c.use(names, sampler_names)

@@ -1,0 +1,400 @@
+/* What `carry` of thread_labels.py does nearly each time, at three quarters of its cost or less.
+ *
+ * Only the usual way is here: a context whose span has labels as we make them, no sample that is being taken, no labels from
+ * baggage. Everything else is left to the functions of thread_labels.py and sampler.py, which say why things are done.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <math.h>
+#include <structmember.h>
+
+/* What the names of that module mean, see `use`. Each is held while it is used: a call may let another thread replace it. */
+static PyObject *carry_in_python, *change, *change_failed, *monotonic;
+static PyObject *current_span, *span_attribute, *no_labels, *keys, *labels_type;
+static PyObject *of_thread, *add_tag, *remove_tag, *followers;
+
+/* The names of sampler.py, which are looked up with each use, and the class of what they call the sampler. */
+static PyObject *sampler_names, *followed_type;
+
+static const struct {
+    const char *name;
+    PyObject **place;
+} NAMES[] = {
+    {"carry_in_python", &carry_in_python},
+    {"_change", &change},
+    {"_change_failed", &change_failed},
+    {"monotonic", &monotonic},
+    {"CURRENT_SPAN", &current_span},
+    {"SPAN_ATTRIBUTE", &span_attribute},
+    {"NO_LABELS", &no_labels},
+    {"KEYS", &keys},
+    {"SpanLabels", &labels_type},
+    {"_of_thread", &of_thread},
+    {"_add_tag", &add_tag},
+    {"_remove_tag", &remove_tag},
+    {"_followers", &followers},
+};
+
+static int baggage_wanted;
+
+/* Where a thread's record (`_Written`), the labels of a span, and the sampler (`Followed`) keep what is needed here: slots of
+ * classes without subclasses. */
+enum {VALUES, NEXT_LOOK, PACE, REMOVE_TAG, FOLLOWERS, VALUES_OF_LABELS, CLOCK, SEEN, SLOTS};
+static Py_ssize_t slots[SLOTS];
+
+/* Constants of sampler.py. */
+enum {LOOK_SECONDS, BELIEVED, LONG_AGO, FORGOTTEN, TOO_OFTEN, TOO_OFTEN_TO_WAIT, CONSTANTS};
+static const char *const CONSTANT_NAMES[CONSTANTS] = {
+    "LOOK_SECONDS", "BELIEVED", "LONG_AGO", "FORGOTTEN", "TOO_OFTEN", "TOO_OFTEN_TO_WAIT",
+};
+static double constants[CONSTANTS];
+
+#define SLOT(object, slot) (*(PyObject **)((char *)(object) + slots[slot]))
+
+static PyObject *written_name, *followed_name, *clock_gettime_name;
+
+/* The value of a name, borrowed; NULL with an exception where there is none. */
+static PyObject *
+meaning_of(PyObject *names, const char *name)
+{
+    PyObject *value = PyDict_GetItemString(names, name);
+    if (value == NULL) {
+        PyErr_SetString(PyExc_KeyError, name);
+    }
+    return value;
+}
+
+static int
+find_slot(PyObject *type, const char *name, Py_ssize_t *found)
+{
+    PyObject *descriptor = type == NULL ? NULL : PyObject_GetAttrString(type, name);
+    if (descriptor == NULL) {
+        return -1;
+    }
+    int is_slot = Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
+    if (is_slot) {
+        *found = ((PyMemberDescrObject *)descriptor)->d_member->offset;
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "%s is no slot", name);
+    }
+    Py_DECREF(descriptor);
+    return is_slot ? 0 : -1;
+}
+
+PyDoc_STRVAR(use_doc,
+"use(names, sampler_names, /)\n--\n\n"
+"Learn what the names of `thread_labels` and `sampler` mean from now on; all of them or, where it raises, none.\n\n"
+"Raises:\n    KeyError: One is missing.\n    AttributeError: A class has lost a slot.\n    TypeError: It is none any more.");
+
+static PyObject *
+use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 2 || !PyDict_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
+        PyErr_SetString(PyExc_TypeError, "use() takes the dictionaries of two modules");
+        return NULL;
+    }
+    PyObject *names = arguments[0], *meanings[Py_ARRAY_LENGTH(NAMES)];
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(NAMES); i++) {
+        if ((meanings[i] = meaning_of(names, NAMES[i].name)) == NULL) {
+            return NULL;
+        }
+    }
+    double values[CONSTANTS];
+    for (size_t i = 0; i < CONSTANTS; i++) {
+        PyObject *constant = meaning_of(arguments[1], CONSTANT_NAMES[i]);
+        values[i] = constant == NULL ? -1.0 : PyFloat_AsDouble(constant);
+        if (values[i] == -1.0 && PyErr_Occurred()) {
+            return NULL;
+        }
+    }
+    PyObject *record = meaning_of(names, "_Written");
+    PyObject *labels = record == NULL ? NULL : meaning_of(names, "SpanLabels");
+    PyObject *sampler = labels == NULL ? NULL : meaning_of(arguments[1], "Followed");
+    PyObject *baggage = sampler == NULL ? NULL : meaning_of(names, "_baggage_names");
+    int wanted = baggage == NULL ? -1 : PyObject_IsTrue(baggage);
+    Py_ssize_t found[SLOTS];
+    if (wanted < 0 || find_slot(record, "values", &found[VALUES]) < 0 || find_slot(record, "next_look", &found[NEXT_LOOK]) < 0
+        || find_slot(record, "pace", &found[PACE]) < 0 || find_slot(record, "remove_tag", &found[REMOVE_TAG]) < 0
+        || find_slot(record, "followers", &found[FOLLOWERS]) < 0
+        || find_slot(labels, "values", &found[VALUES_OF_LABELS]) < 0
+        || find_slot(sampler, "clock", &found[CLOCK]) < 0 || find_slot(sampler, "seen", &found[SEEN]) < 0) {
+        return NULL;
+    }
+    baggage_wanted = wanted;
+    memcpy(slots, found, sizeof slots);
+    memcpy(constants, values, sizeof constants);
+    Py_INCREF(arguments[1]);
+    Py_XSETREF(sampler_names, arguments[1]);
+    Py_INCREF(sampler);
+    Py_XSETREF(followed_type, sampler);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(NAMES); i++) {
+        PyObject *former = *NAMES[i].place;
+        *NAMES[i].place = Py_NewRef(meanings[i]);
+        Py_XDECREF(former);
+    }
+    Py_RETURN_NONE;
+}
+
+/* The labels of the span in a context; NULL, with or without an exception, where that is not so easily said. */
+static PyObject *
+values_in(PyObject *context)
+{
+    if (!PyDict_Check(context)) {
+        return NULL;
+    }
+    PyObject *span = PyDict_GetItemWithError(context, current_span);
+    if (span == NULL) {
+        return PyErr_Occurred() ? NULL : Py_NewRef(no_labels);
+    }
+    Py_INCREF(span);
+    PyObject *labels = PyObject_GetAttr(span, span_attribute);
+    Py_DECREF(span);
+    if (labels == NULL) {
+        return NULL;
+    }
+    PyObject *values = Py_IS_TYPE(labels, (PyTypeObject *)labels_type) ? SLOT(labels, VALUES_OF_LABELS) : NULL;
+    Py_XINCREF(values);
+    Py_DECREF(labels);
+    return values;
+}
+
+/* The time as `monotonic` tells it; -1.0 with an exception where it does not. */
+static double
+time_now(void)
+{
+    PyObject *now = PyObject_CallNoArgs(monotonic);
+    if (now == NULL) {
+        return -1.0;
+    }
+    double seconds = PyFloat_AsDouble(now);
+    Py_DECREF(now);
+    return seconds;
+}
+
+static int
+set_number(PyObject *object, int slot, double number)
+{
+    PyObject *value = PyFloat_FromDouble(number);
+    if (value == NULL) {
+        return -1;
+    }
+    Py_XSETREF(SLOT(object, slot), value);
+    return 0;
+}
+
+/* Whether the sampler has not worked since it was last seen to rest; 0, too, where that can't be told. */
+static int
+is_at_rest(PyObject *followed)
+{
+    PyObject *clock_gettime = PyDict_GetItemWithError(sampler_names, clock_gettime_name);
+    PyObject *clock = SLOT(followed, CLOCK), *seen = SLOT(followed, SEEN);
+    if (clock_gettime == NULL || clock == NULL || seen == NULL) {
+        return 0;
+    }
+    Py_INCREF(clock_gettime);
+    Py_INCREF(clock);
+    Py_INCREF(seen);
+    PyObject *used = PyObject_CallOneArg(clock_gettime, clock);
+    int same = used != NULL && PyFloat_CheckExact(used) && PyFloat_CheckExact(seen)
+               && PyFloat_AS_DOUBLE(used) == PyFloat_AS_DOUBLE(seen);
+    Py_XDECREF(used);
+    Py_DECREF(seen);
+    Py_DECREF(clock);
+    Py_DECREF(clock_gettime);
+    return same;
+}
+
+/* `may_change` of sampler.py, where no sample is being taken: 1 if labels may change now, 0 if it has to be asked; no exception. */
+static int
+look(PyObject *account, double now, int put_off)
+{
+    PyObject *next_look = SLOT(account, NEXT_LOOK), *pace = SLOT(account, PACE);
+    PyObject *followed = PyDict_GetItemWithError(sampler_names, followed_name);
+    if (followed == NULL || !Py_IS_TYPE(followed, (PyTypeObject *)followed_type) || next_look == NULL || pace == NULL || !PyFloat_CheckExact(next_look)
+        || !PyFloat_CheckExact(pace)) {
+        return 0;
+    }
+    double since = now + constants[LOOK_SECONDS] - PyFloat_AS_DOUBLE(next_look);
+    double longest = PyFloat_AS_DOUBLE(pace) < constants[TOO_OFTEN_TO_WAIT] ? PyFloat_AS_DOUBLE(pace) * constants[BELIEVED]
+                                                                            : constants[LONG_AGO];
+    double new_pace = fmax(fmin(since, longest), PyFloat_AS_DOUBLE(pace) * constants[FORGOTTEN]);
+    int may = new_pace < constants[put_off ? TOO_OFTEN : TOO_OFTEN_TO_WAIT];
+    if (!may) {
+        Py_INCREF(followed);
+        may = is_at_rest(followed);
+        Py_DECREF(followed);
+    }
+    if (may) {
+        may = set_number(account, PACE, new_pace) == 0 && set_number(account, NEXT_LOOK, now + constants[LOOK_SECONDS]) == 0;
+    }
+    PyErr_Clear();
+    return may;
+}
+
+PyDoc_STRVAR(may_change_at_once_doc,
+"may_change_at_once(account, now, put_off, /)\n--\n\n"
+"Do what `sampler.may_change` does if no sample is being taken, and return True; False: it has to be asked.");
+
+static PyObject *
+may_change_at_once(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    PyObject *names = count == 3 ? PyObject_Type(arguments[0]) : NULL;
+    Py_ssize_t next_look, pace;
+    int fits = names != NULL && find_slot(names, "next_look", &next_look) == 0 && find_slot(names, "pace", &pace) == 0
+               && next_look == slots[NEXT_LOOK] && pace == slots[PACE];
+    Py_XDECREF(names);
+    double now = fits ? PyFloat_AsDouble(arguments[1]) : 0.0;
+    if (!fits || PyErr_Occurred()) {
+        PyErr_SetString(PyExc_TypeError, "may_change_at_once() takes an Account, a time and a flag");
+        return NULL;
+    }
+    return PyBool_FromLong(look(arguments[0], now, PyObject_IsTrue(arguments[2]) > 0));
+}
+
+static int
+write_tag(PyObject *writer, PyObject *key, PyObject *value)
+{
+    if (PyUnicode_GET_LENGTH(value) == 0) {
+        return 0;
+    }
+    PyObject *arguments[] = {NULL, key, value};
+    PyObject *result = PyObject_Vectorcall(writer, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Take off what differs and write what is new, in turns: a thread never carries a key twice. */
+static int
+write_tags(PyObject *old, PyObject *values)
+{
+    PyObject *add = Py_NewRef(add_tag), *remove = Py_NewRef(remove_tag);
+    int status = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys) && status == 0; i++) {
+        PyObject *key = PyTuple_GET_ITEM(keys, i);
+        PyObject *before = PyTuple_GET_ITEM(old, i), *after = PyTuple_GET_ITEM(values, i);
+        if (before != after && PyUnicode_Compare(before, after) != 0) {
+            status = write_tag(remove, key, before);
+            if (status == 0) {
+                status = write_tag(add, key, after);
+            }
+        }
+    }
+    Py_DECREF(add);
+    Py_DECREF(remove);
+    return status;
+}
+
+static PyObject *
+raised_exception(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(exception, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return exception;
+#endif
+}
+
+static PyObject *
+change_labels(PyObject *record, PyObject *old, PyObject *values)
+{
+    double now = time_now();
+    if (now == -1.0 && PyErr_Occurred()) {
+        return NULL;
+    }
+    PyObject *next_look = SLOT(record, NEXT_LOOK);
+    int due = next_look == NULL || !PyFloat_CheckExact(next_look) || now >= PyFloat_AS_DOUBLE(next_look);
+    if (due && (SLOT(record, FOLLOWERS) != followers || !look(record, now, old != no_labels && values != no_labels))) {
+        return PyObject_CallFunctionObjArgs(change, record, values, NULL);
+    }
+    Py_INCREF(values);
+    Py_XSETREF(SLOT(record, VALUES), values);
+    if (old == no_labels) {
+        Py_INCREF(remove_tag);
+        Py_XSETREF(SLOT(record, REMOVE_TAG), remove_tag);
+    }
+    if (write_tags(old, values) == 0) {
+        Py_RETURN_NONE;
+    }
+    PyObject *exception = raised_exception();
+    PyObject *result = PyObject_CallFunctionObjArgs(change_failed, record, old, values, exception, NULL);
+    Py_XDECREF(exception);
+    return result;
+}
+
+PyDoc_STRVAR(carry_doc, "carry(context, /)\n--\n\nDo what `thread_labels.carry_in_python` does.");
+
+static PyObject *
+carry(PyObject *module, PyObject *context)
+{
+    PyObject *values = baggage_wanted ? NULL : values_in(context);
+    if (values == NULL) {
+        PyErr_Clear();
+        return PyObject_CallOneArg(carry_in_python, context);
+    }
+    PyObject *result = NULL, *threads = Py_NewRef(of_thread);
+    PyObject *record = PyObject_GetAttr(threads, written_name);
+    Py_DECREF(threads);
+    if (record != NULL) {
+        PyObject *old = Py_NewRef(SLOT(record, VALUES));
+        result = old == values ? Py_NewRef(Py_None) : change_labels(record, old, values);
+        Py_DECREF(old);
+        Py_DECREF(record);
+    }
+    Py_DECREF(values);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"use", (PyCFunction)(void (*)(void))use, METH_FASTCALL, use_doc},
+    {"may_change_at_once", (PyCFunction)(void (*)(void))may_change_at_once, METH_FASTCALL, may_change_at_once_doc},
+    {"carry", carry, METH_O, carry_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+execute(PyObject *module)
+{
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError, "what is shared here is the main interpreter's");
+        return -1;
+    }
+    written_name = PyUnicode_InternFromString("written");
+    followed_name = PyUnicode_InternFromString("_followed");
+    clock_gettime_name = PyUnicode_InternFromString("clock_gettime");
+    return written_name == NULL || followed_name == NULL || clock_gettime_name == NULL ? -1 : 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, execute},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},  /* or a free-threaded interpreter would get its lock back, and say so */
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_thread_labels",
+    .m_doc = "The usual switch of a thread's labels.",
+    .m_methods = methods,
+    .m_slots = module_slots,
+};
+
+PyMODINIT_FUNC
+PyInit__thread_labels(void)
+{
+    return PyModuleDef_Init(&module);
+}

@@ -1,0 +1,9 @@
+from typing import Any
+
+from opentelemetry.context import Context
+
+from .sampler import Account
+
+def use(names: dict[str, Any], sampler_names: dict[str, Any], /) -> None: ...
+def may_change_at_once(account: Account, now: float, put_off: bool, /) -> bool: ...
+def carry(context: Context, /) -> None: ...
