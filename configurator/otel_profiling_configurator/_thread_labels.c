@@ -6,7 +6,6 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
-#include <math.h>
 #include <structmember.h>
 
 /* What the names of that module mean, see `use`. Each is held while it is used: a call may let another thread replace it. */
@@ -206,20 +205,22 @@ is_at_rest(PyObject *followed)
     return same;
 }
 
-/* `may_change` of sampler.py, where no sample is being taken: 1 if labels may change now, 0 if it has to be asked; no exception. */
+/* `may_change` of sampler.py where no sample is being taken: 1 if labels may change now, 0 if it has to be asked. Never raises. */
 static int
 look(PyObject *account, double now, int put_off)
 {
     PyObject *next_look = SLOT(account, NEXT_LOOK), *pace = SLOT(account, PACE);
     PyObject *followed = PyDict_GetItemWithError(sampler_names, followed_name);
-    if (followed == NULL || !Py_IS_TYPE(followed, (PyTypeObject *)followed_type) || next_look == NULL || pace == NULL || !PyFloat_CheckExact(next_look)
-        || !PyFloat_CheckExact(pace)) {
+    if (followed == NULL || !Py_IS_TYPE(followed, (PyTypeObject *)followed_type) || next_look == NULL
+        || !PyFloat_CheckExact(next_look) || pace == NULL || !PyFloat_CheckExact(pace)) {
         return 0;
     }
-    double since = now + constants[LOOK_SECONDS] - PyFloat_AS_DOUBLE(next_look);
-    double longest = PyFloat_AS_DOUBLE(pace) < constants[TOO_OFTEN_TO_WAIT] ? PyFloat_AS_DOUBLE(pace) * constants[BELIEVED]
-                                                                            : constants[LONG_AGO];
-    double new_pace = fmax(fmin(since, longest), PyFloat_AS_DOUBLE(pace) * constants[FORGOTTEN]);
+    double old_pace = PyFloat_AS_DOUBLE(pace), since = now + constants[LOOK_SECONDS] - PyFloat_AS_DOUBLE(next_look);
+    double longest = old_pace < constants[TOO_OFTEN_TO_WAIT] ? old_pace * constants[BELIEVED] : constants[LONG_AGO];
+    double new_pace = since < longest ? since : longest;
+    if (new_pace < old_pace * constants[FORGOTTEN]) {
+        new_pace = old_pace * constants[FORGOTTEN];
+    }
     int may = new_pace < constants[put_off ? TOO_OFTEN : TOO_OFTEN_TO_WAIT];
     if (!may) {
         Py_INCREF(followed);
