@@ -58,7 +58,7 @@ KEEPS_UP = 0.6
 """Of its usual share of the sampler's work: if the recorder has done less, there is a sample that it has not recorded yet. (It
 does 0.58 of it or more in nine of ten cases under FastAPI and Flask, and half of it where it has recorded one of two.)"""
 
-WAIT_SHARE = 0.007
+WAIT_SHARE = 0.01
 """Of the process's CPU time that may go into waiting, whatever the number of threads."""
 
 SAVED_WAIT = 0.02
