@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -473,3 +474,22 @@ def test_module_in_c_without_its_names(form: str) -> None:
         with pytest.raises(TypeError):
             in_c.may_change_at_once(*wrong)
     in_c.use(names, sampler_names)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later Pythons keep such a module from other interpreters themselves")
+def test_second_interpreter(form: str) -> None:
+    """Has labels of its own, in Python: what the form in C knows stays the main interpreter's."""
+    if form == "in Python":
+        pytest.skip("nothing is shared")
+    imports = "from otel_profiling_configurator import thread_labels; from opentelemetry.context import Context"
+    in_second = f"{imports}; assert thread_labels._in_c is None; thread_labels.carry(Context())"
+    program = f"""
+import _xxsubinterpreters
+{imports}
+second = _xxsubinterpreters.create()
+_xxsubinterpreters.run_string(second, {in_second!r})
+_xxsubinterpreters.destroy(second)
+assert thread_labels.carry is not thread_labels.carry_in_python
+thread_labels.carry(Context())
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
