@@ -163,9 +163,14 @@ class State:
                 os.close(self._file)
 
 
-def give_way() -> None:
-    """Let another thread have this one's processor for a while, if one waits for that; the GIL is held."""
+def give_way() -> float:
+    """Let another thread have this one's processor for a while, if one waits for that; return how long, in seconds.
+
+    The GIL is held: that thread is one of native code, or of another process.
+    """
+    start = time.monotonic()
     _libc().sched_yield()
+    return time.monotonic() - start
 
 
 def are_still(thread_ids: Iterable[int], seconds: float) -> bool:

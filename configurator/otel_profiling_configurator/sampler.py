@@ -59,7 +59,8 @@ KEEPS_UP = 0.6
 does 0.58 of it or more in nine of ten cases under FastAPI and Flask, and half of it where it has recorded one of two.)"""
 
 WAIT_SHARE = 0.01
-"""Of the process's CPU time that may go into waiting, whatever the number of threads."""
+"""Of the process's CPU time that may go into waiting, whatever the number of threads. What others do with a processor that was
+given away counts, too."""
 
 SAVED_WAIT = 0.02
 """Seconds of waiting that may be saved up while the process works and nobody waits."""
@@ -269,16 +270,16 @@ def _wait(followed: Followed, now: float, put_off: bool) -> bool:
     end = now + min(saved - KEPT_FOR_LOOKS, LONGEST_WAIT)
     frames_read = followed.usual * _frames_read if put_off else 0.0
     nearly_over = followed.usual - saved * AT_ONCE if saved < PLENTY else 0.0
-    used = 0.0
+    used = given_away = 0.0
     while True:
         before, used = used, clock_gettime(followed.clock)
         if used == before:
-            give_way()  # it may be waiting for this very processor
+            given_away += give_way()  # it may be waiting for this very processor; or somebody else is
         reading = not followed.sampler.is_asleep()
         over = not reading and followed.recorder.is_asleep()
         if over or (reading and frames_read <= used - followed.seen < nearly_over) or monotonic() >= end:
             break
-    _budget.spend(thread_time() - start)
+    _budget.spend(thread_time() - start + given_away)
     if over:
         followed.note(used, clock_gettime(followed.recorder_clock))
     return over or not put_off

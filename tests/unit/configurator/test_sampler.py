@@ -395,19 +395,44 @@ def test_sampler_without_a_cpu(kernel: Kernel, account: sampler.Account, monkeyp
     kernel.at.append((start, SAMPLER, start + 60 * MICROSECOND))
     kernel.runnable.append((start + 60 * MICROSECOND, SAMPLER, start + 10))
 
-    def given(times: list[float]) -> None:
-        if not times:
-            kernel.runnable.clear()
-            kernel.sample(kernel.now, 90 * MICROSECOND)
-            kernel.now += 90 * MICROSECOND
+    def given(times: list[float]) -> float:
         times.append(kernel.now)
+        if len(times) > 1:
+            return 0.0
+        kernel.runnable.clear()
+        kernel.sample(kernel.now, 90 * MICROSECOND)
+        kernel.now += 90 * MICROSECOND
+        return 90 * MICROSECOND
 
     times: list[float] = []
     monkeypatch.setattr(sampler, "give_way", lambda: given(times))
     kernel.now = start + 30 * MICROSECOND
     assert look(kernel, account)
-    assert start + 60 * MICROSECOND <= times[0] < start + 80 * MICROSECOND + 90 * MICROSECOND
+    assert start + 60 * MICROSECOND <= times[0] < start + 80 * MICROSECOND
     assert start + 224 * MICROSECOND <= kernel.now < start + 300 * MICROSECOND
+
+
+@pytest.mark.usefixtures("found")
+def test_processor_that_somebody_else_takes(kernel: Kernel, account: sampler.Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is not given away again and again: what that takes counts as waiting."""
+    taken: list[float] = []
+
+    def given() -> float:
+        kernel.now += 0.003
+        taken.append(0.003)
+        return 0.003
+
+    monkeypatch.setattr(sampler, "give_way", given)
+    # No kernel counts what a thread does while another one has its processor.
+    monkeypatch.setattr(sampler, "thread_time", lambda: kernel.now - sum(taken))
+    kernel.runnable.append((kernel.now, SAMPLER, kernel.now + 100))
+    kernel.at.append((kernel.now, SAMPLER, kernel.now + MICROSECOND))
+    before = kernel.now
+    while kernel.now < before + 10:
+        kernel.now += 0.001
+        assert look(kernel, account)
+    assert len(taken) >= 5
+    assert sum(taken) <= sampler.SAVED_WAIT + sampler.WAIT_SHARE * (kernel.now - before) + 0.003
 
 
 @pytest.mark.usefixtures("found")
