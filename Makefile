@@ -9,7 +9,8 @@ FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
 BENCH := .venv-bench-$(TAG)
-SOURCES := pyproject.toml configurator/pyproject.toml
+SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.py \
+	$(wildcard configurator/otel_profiling_configurator/*.c configurator/otel_profiling_configurator/*/*.c)
 CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
 
 IMAGE := build/image

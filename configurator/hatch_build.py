@@ -36,7 +36,9 @@ class ExtensionsBuildHook(BuildHookInterface[Any]):
             return
         for place, file in built.items():
             if version == "editable":
-                Path(self.root, place).write_bytes(file.read_bytes())
+                beside = Path(self.root, f"{place}.new")
+                beside.write_bytes(file.read_bytes())
+                beside.replace(Path(self.root, place))  # a process may have the former one loaded
             build_data["force_include"][str(file)] = place
         build_data["pure_python"] = False
         build_data["infer_tag"] = True

@@ -1,6 +1,6 @@
 /* What `carry` of thread_labels.py does nearly each time, at three quarters of its cost or less.
  *
- * Only the usual way is here: a context whose span has labels as we make them, no sample that is being taken, no labels from
+ * Only the usual way is here: a context whose span has labels as we make them, nothing to be waited for, no labels from
  * baggage. Everything else is left to the functions of thread_labels.py and sampler.py, which say why things are done.
  */
 
@@ -8,7 +8,7 @@
 #include <Python.h>
 #include <structmember.h>
 
-/* What the names of that module mean, see `use`. Each is held while it is used: a call may let another thread replace it. */
+/* What the names of that module mean, see `use`. Those that it may replace by others are held while they are used. */
 static PyObject *carry_in_python, *change, *change_failed, *monotonic;
 static PyObject *current_span, *span_attribute, *no_labels, *keys, *labels_type;
 static PyObject *of_thread, *add_tag, *remove_tag, *followers;
@@ -124,14 +124,19 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
     baggage_wanted = wanted;
     memcpy(slots, found, sizeof slots);
     memcpy(constants, values, sizeof constants);
-    Py_INCREF(arguments[1]);
-    Py_XSETREF(sampler_names, arguments[1]);
-    Py_INCREF(sampler);
-    Py_XSETREF(followed_type, sampler);
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(NAMES); i++) {
-        PyObject *former = *NAMES[i].place;
+    /* Held before anything is let go: that may run an application's code, which may call this again. */
+    PyObject *formers[Py_ARRAY_LENGTH(NAMES) + 2];
+    size_t last = Py_ARRAY_LENGTH(NAMES);
+    for (size_t i = 0; i < last; i++) {
+        formers[i] = *NAMES[i].place;
         *NAMES[i].place = Py_NewRef(meanings[i]);
-        Py_XDECREF(former);
+    }
+    formers[last] = sampler_names;
+    sampler_names = Py_NewRef(arguments[1]);
+    formers[last + 1] = followed_type;
+    followed_type = Py_NewRef(sampler);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(formers); i++) {
+        Py_XDECREF(formers[i]);
     }
     Py_RETURN_NONE;
 }
@@ -339,6 +344,9 @@ carry(PyObject *module, PyObject *context)
 {
     PyObject *values = baggage_wanted ? NULL : values_in(context);
     if (values == NULL) {
+        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return NULL;  /* of a signal handler of the application's, perhaps */
+        }
         PyErr_Clear();
         return PyObject_CallOneArg(carry_in_python, context);
     }
@@ -365,6 +373,10 @@ static PyMethodDef methods[] = {
 static int
 execute(PyObject *module)
 {
+#ifdef Py_GIL_DISABLED
+    PyErr_SetString(PyExc_ImportError, "what is shared here is guarded by the GIL");
+    return -1;
+#endif
     if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
         PyErr_SetString(PyExc_ImportError, "what is shared here is the main interpreter's");
         return -1;

@@ -29,7 +29,6 @@ held back.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from time import clock_gettime, monotonic, process_time, thread_time
 
@@ -53,6 +52,9 @@ FRAMES_READ = 0.4
 """Of the CPU time that a sample takes: by then the sampler has walked the frames, 20 of the 90 reads of memory that a stack of
 15 frames takes, and the first ones are slow. Only if it reads one thread, the one that holds the GIL; otherwise nobody knows
 whose turn it is, and the frames count as read at the end."""
+
+ONE_SAMPLE = 2.0
+"""Of the lower quarter of the CPU time that a sample takes: what is above that may be two."""
 
 KEEPS_UP = 0.6
 """Of its usual share of the sampler's work: if the recorder has done less, there is a sample that it has not recorded yet. (It
@@ -145,14 +147,14 @@ class Followed:
     def __init__(self, sampler: int, recorder: int) -> None:
         self.clock, self.recorder_clock = cpu_clock(sampler), cpu_clock(recorder)
         """The kernel's ids of their CPU clocks."""
+        self.first = self.seen, self.recorded = clock_gettime(self.clock), clock_gettime(self.recorder_clock)
+        """CPU time of the two when they were found, and when last no sample was being taken."""
         self.sampler = State(sampler)
         try:
             self.recorder = State(recorder)
         except OSError:
             self.sampler.close()
             raise
-        self.first = self.seen, self.recorded = clock_gettime(self.clock), clock_gettime(self.recorder_clock)
-        """CPU time of the two when they were found, and when last no sample was being taken."""
         self.usual = 0.0
         """CPU time of the sampler for one sample, in seconds: the lower quarter, roughly, 0 until it is known."""
 
@@ -164,8 +166,8 @@ class Followed:
         recorded, used = clock_gettime(self.recorder_clock), clock_gettime(self.clock)
         first_used, first_recorded = self.first
         share = (recorded - first_recorded) / (used - first_used)
-        if recorded - self.recorded <= KEEPS_UP * share * (used - self.seen):
-            return False
+        if used - self.seen > ONE_SAMPLE * self.usual or recorded - self.recorded <= KEEPS_UP * share * (used - self.seen):
+            return False  # there may be another sample, of which the sampler or the recorder waits for a processor
         if clock_gettime(self.recorder_clock) != recorded or clock_gettime(self.clock) != used:
             return False  # one of them is at work
         self.note(used, recorded)
@@ -173,6 +175,8 @@ class Followed:
 
     def note(self, used: float, recorded: float) -> None:
         """Remember the CPU time of both: no sample is being taken right now."""
+        if used <= self.seen:
+            return  # another thread has noted a later one
         # The lower quarter: who switches seldom sees the work of several samples at once.
         self.usual = (self.usual or used - self.seen) * (1.02 if used - self.seen > self.usual else 0.94)
         self.seen, self.recorded = used, recorded
@@ -270,11 +274,12 @@ def _wait(followed: Followed, now: float, put_off: bool) -> bool:
     end = now + min(saved - KEPT_FOR_LOOKS, LONGEST_WAIT)
     frames_read = followed.usual * _frames_read if put_off else 0.0
     nearly_over = followed.usual - saved * AT_ONCE if saved < PLENTY else 0.0
-    used = given_away = 0.0
+    used = recorded = given_away = 0.0
     while True:
-        before, used = used, clock_gettime(followed.clock)
-        if used == before:
-            given_away += give_way()  # it may be waiting for this very processor; or somebody else is
+        before, used, recorded = (used, recorded), clock_gettime(followed.clock), clock_gettime(followed.recorder_clock)
+        if (used, recorded) == before:
+            given_away += give_way()  # one of them may be waiting for this very processor; or somebody else is
+            used = clock_gettime(followed.clock)
         reading = not followed.sampler.is_asleep()
         over = not reading and followed.recorder.is_asleep()
         if over or (reading and frames_read <= used - followed.seen < nearly_over) or monotonic() >= end:
@@ -322,5 +327,8 @@ def _tell_apart(older_threads: frozenset[int]) -> None:
     pair, others = by_times[:2], seen_at_work[2:]
     if len(by_times) > 1 and seen_at_work[1] >= _FIRST_LOOKS and max(others, default=0) <= seen_at_work[1] / 2:
         sampler, recorder = sorted(pair, key=lambda thread: candidates[thread][0], reverse=True)
-        with contextlib.suppress(OSError):  # one is at work right now
+        try:
             _followed = Followed(sampler, recorder)
+        except OSError:  # one is at work right now
+            if is_of_signal_handler():
+                raise

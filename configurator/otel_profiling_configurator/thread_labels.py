@@ -157,7 +157,7 @@ def _follow_thread(written: _Written) -> None:
 
 
 def _change(written: _Written, values: Values) -> None:
-    """Write `values` on the calling thread, unless they are to be put off; in C where no sample is being taken."""
+    """Write `values` on the calling thread, unless they are to be put off; in C where nothing is to be waited for."""
     old = written.values
     now = monotonic()
     if now >= written.next_look:

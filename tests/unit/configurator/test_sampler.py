@@ -234,18 +234,33 @@ def test_recorder_without_a_cpu(kernel: Kernel, account: sampler.Account) -> Non
 
 
 @pytest.mark.usefixtures("found")
-@pytest.mark.parametrize("samples", [1, 2, 5])
-def test_samples_that_are_over(kernel: Kernel, account: sampler.Account, samples: int) -> None:
-    """Are told by the clocks alone: a file that nobody has looked at for a while takes long to read."""
+@pytest.mark.parametrize(("samples", "by_clocks"), [(1, True), (2, False), (5, False)])
+def test_samples_that_are_over(kernel: Kernel, account: sampler.Account, samples: int, by_clocks: bool) -> None:
+    """One is told by the clocks alone: a file that nobody has looked at for a while takes long to read."""
     for _ in range(samples):
         kernel.sample(kernel.now + 0.001)
         kernel.now += 0.003
     before = kernel.now
     assert look(kernel, account)
-    assert kernel.now - before < 6 * MICROSECOND
+    assert (kernel.now - before < 6 * MICROSECOND) is by_clocks
     before = kernel.now
     assert look(kernel, account)
     assert kernel.now - before < sampler.LOOK_SECONDS + 2 * MICROSECOND, "it is known to be over"
+
+
+@pytest.mark.usefixtures("found")
+def test_sampler_without_a_cpu_after_others(kernel: Kernel, account: sampler.Account) -> None:
+    """Is not taken for one that is done, although the recorder has kept up with the samples before."""
+    for _ in range(3):
+        kernel.sample(kernel.now + 0.001)
+        kernel.now += 0.003
+    start = kernel.now
+    kernel.at.append((start, SAMPLER, start + 30 * MICROSECOND))
+    kernel.runnable.append((start + 30 * MICROSECOND, SAMPLER, start + 400 * MICROSECOND))
+    kernel.sample(start + 400 * MICROSECOND, 120 * MICROSECOND)
+    kernel.now = start + 50 * MICROSECOND
+    assert look(kernel, account)
+    assert kernel.now >= start + 594 * MICROSECOND
 
 
 @pytest.mark.usefixtures("found")

@@ -416,6 +416,20 @@ def test_what_answers_with_anything(context: Any, writer: Tags) -> None:
     assert writer.current() == {}
 
 
+@pytest.mark.usefixtures("writer")
+def test_exception_out_of_a_span() -> None:
+    """Goes to the application: it came up in code of the application's, or in a signal handler that was called there."""
+
+    class Raising:
+        def __getattr__(self, name: str) -> Any:
+            raise TimeoutError(name)
+
+    carry(A)
+    with pytest.raises(TimeoutError):
+        carry(Context({thread_labels.CURRENT_SPAN: Raising()}))
+    carry(NOTHING)
+
+
 def test_no_look_is_due(writer: Tags, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels change all the same, whatever the sampler does: a look is not due with each change."""
     carry(A)
