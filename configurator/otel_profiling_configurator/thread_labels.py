@@ -205,16 +205,20 @@ def _change(written: _Written, values: Values) -> None:
 
 
 def _change_failed(written: _Written, old: Values, values: Values, error: BaseException) -> None:
-    """Leave nothing behind of a change that came no further.
+    written.values = NO_LABELS
+    _take_back(_pairs(old) + _pairs(values), error, "label a thread")
+
+
+def _take_back(pairs: Pairs, error: BaseException, where: str) -> None:
+    """Leave nothing behind of a change of labels that came no further.
 
     An `Exception` is the writer's. Any other comes from a signal handler, between two labels: it is raised again.
     """
-    written.values = NO_LABELS
-    _remove_all(_pairs(old) + _pairs(values), _remove_tag)
+    _remove_all(pairs, _remove_tag)
     try:
         raise error
     except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
-        report("label a thread")
+        report(where)
 
 
 def _rewrite_baggage(written: _Written, baggage: object) -> None:
@@ -232,12 +236,9 @@ def _rewrite_baggage(written: _Written, baggage: object) -> None:
         for key, value in new:
             if (key, value) not in old:
                 _add_tag(key, value)
-    except BaseException as error:  # see `_change_failed`
+    except BaseException as error:  # noqa: BLE001 - raised again where it is not ours
         written.baggage, written.baggage_labels = None, ()
-        _remove_all(old + new, _remove_tag)
-        if not isinstance(error, Exception):
-            raise
-        report("label a thread with baggage")
+        _take_back(old + new, error, "label a thread with baggage")
 
 
 def _pairs(values: Values) -> Pairs:
