@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ import pytest
 from otel_profiling_configurator import guard, os_threads, sampler
 from otel_profiling_configurator.os_threads import get_native_id
 
-from .fakes import on_a_thread
+from .fakes import on_a_thread, skip_if_pure
 
 SAMPLER, RECORDER, UPLOADER = 101, 102, 103
 MICROSECOND = 1e-6
@@ -63,8 +62,7 @@ def form(request: pytest.FixtureRequest) -> Iterator[None]:
     """All that is promised here holds, too, where what is to be done when no sample is being taken is done in C."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in C":
-            if shutil.which("cc") is None or request.config.getoption("--pure"):
-                pytest.skip("there was no compiler to build it with")
+            skip_if_pure(request)
             in_c = importlib.import_module("otel_profiling_configurator._thread_labels")
             in_python = sampler.may_change
             patch.setattr(sampler, "may_change", lambda *asked: in_c.may_change_at_once(*asked) or in_python(*asked))
@@ -223,14 +221,17 @@ def test_change_during_a_sample(kernel: Kernel, account: sampler.Account, into: 
 
 
 @pytest.mark.usefixtures("found")
-def test_recorder_without_a_cpu(kernel: Kernel, account: sampler.Account) -> None:
-    """Is waited for, although there was another sample since the last look that it has recorded."""
+@pytest.mark.parametrize(
+    ("gap", "into", "over"), [(50, 60, 224), (500, 300, 674)], ids=["sampler at work", "recorder without a CPU"]
+)
+def test_sample_right_after_another(kernel: Kernel, account: sampler.Account, gap: float, into: float, over: float) -> None:
+    """Is waited for, although the recorder has worked since the last look: for the one before."""
     kernel.sample(kernel.now + 0.001)
     start = kernel.now + 0.003
-    kernel.sample(start, gap=500 * MICROSECOND)
-    kernel.now = start + 300 * MICROSECOND
+    kernel.sample(start, gap=gap * MICROSECOND)
+    kernel.now = start + into * MICROSECOND
     assert look(kernel, account)
-    assert kernel.now >= start + 674 * MICROSECOND
+    assert kernel.now >= start + over * MICROSECOND
 
 
 @pytest.mark.usefixtures("found")
@@ -261,17 +262,6 @@ def test_sampler_without_a_cpu_after_others(kernel: Kernel, account: sampler.Acc
     kernel.now = start + 50 * MICROSECOND
     assert look(kernel, account)
     assert kernel.now >= start + 594 * MICROSECOND
-
-
-@pytest.mark.usefixtures("found")
-def test_sample_right_after_another(kernel: Kernel, account: sampler.Account) -> None:
-    """Is waited for, although the recorder has worked since the last look: for the one before."""
-    kernel.sample(kernel.now + 0.001)
-    start = kernel.now + 0.003
-    kernel.sample(start)
-    kernel.now = start + 60 * MICROSECOND
-    assert look(kernel, account)
-    assert kernel.now >= start + 224 * MICROSECOND
 
 
 @pytest.mark.usefixtures("found")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from otel_profiling_configurator.os_threads import get_ident
 from otel_profiling_configurator.scope import Scope
 from otel_profiling_configurator.thread_labels import refresh
 
-from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context, written_out
+from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, skip_if_pure, span_context, written_out
 
 NOTHING = Context()
 
@@ -39,9 +38,8 @@ def form(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in Python":
             patch.setattr(thread_labels, "carry", thread_labels.carry_in_python)
-        elif shutil.which("cc") is None or request.config.getoption("--pure"):
-            pytest.skip("there was no compiler to build it with")
         else:
+            skip_if_pure(request)
             assert thread_labels._in_c is not None
         yield request.param
 
