@@ -143,7 +143,7 @@ def test_gunicorn_worker_that_hangs(serve, tmp_path):
 def test_last_profile(serve, command, number):
     """What workers sampled since the last upload arrives when their server is told to end."""
     server = serve(*command, **LONG)
-    told = server.work(workers=1 if command[-2:] == ("--workers", "1") else 2, at_least=1)
+    told = server.work(1, at_least=4) if command[-1] == "1" else server.work(at_least=1)
     server.stop(number)
     pids = {answer["pid"] for answer in told}
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the workers' end")
