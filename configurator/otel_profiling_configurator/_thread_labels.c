@@ -39,7 +39,7 @@ static int baggage_wanted;
 
 /* Where a thread's record (`_Written`), the labels of a span, and the sampler (`Followed`) keep what is needed here: slots of
  * classes without subclasses. */
-enum {VALUES, NEXT_LOOK, PACE, REMOVE_TAG, FOLLOWERS, VALUES_OF_LABELS, CLOCK, SEEN, SLOTS};
+enum {VALUES, NEXT_LOOK, PACE, REMOVE_TAG, FOLLOWERS, IN_LOOP, VALUES_OF_LABELS, CLOCK, SEEN, SLOTS};
 static Py_ssize_t slots[SLOTS];
 
 /* Constants of sampler.py. */
@@ -116,7 +116,7 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
     Py_ssize_t found[SLOTS];
     if (wanted < 0 || find_slot(record, "values", &found[VALUES]) < 0 || find_slot(record, "next_look", &found[NEXT_LOOK]) < 0
         || find_slot(record, "pace", &found[PACE]) < 0 || find_slot(record, "remove_tag", &found[REMOVE_TAG]) < 0
-        || find_slot(record, "followers", &found[FOLLOWERS]) < 0
+        || find_slot(record, "followers", &found[FOLLOWERS]) < 0 || find_slot(record, "in_loop", &found[IN_LOOP]) < 0
         || find_slot(labels, "values", &found[VALUES_OF_LABELS]) < 0
         || find_slot(sampler, "clock", &found[CLOCK]) < 0 || find_slot(sampler, "seen", &found[SEEN]) < 0) {
         return NULL;
@@ -319,7 +319,8 @@ change_labels(PyObject *record, PyObject *old, PyObject *values)
     }
     PyObject *next_look = SLOT(record, NEXT_LOOK);
     int due = next_look == NULL || !PyFloat_CheckExact(next_look) || now >= PyFloat_AS_DOUBLE(next_look);
-    if (due && (SLOT(record, FOLLOWERS) != followers || !look(record, now, old != no_labels && values != no_labels))) {
+    int put_off = old != no_labels && (values != no_labels || SLOT(record, IN_LOOP) == Py_True);
+    if (due && (SLOT(record, FOLLOWERS) != followers || !look(record, now, put_off))) {
         return PyObject_CallFunctionObjArgs(change, record, values, NULL);
     }
     Py_INCREF(values);

@@ -18,7 +18,8 @@ third of that, and then reads their names, which stay what they are. So such a t
 read, and goes on with the labels as they are; its next switch makes up for it, in all likelihood before the next sample. Only
 if the end is near, it waits for that and changes its labels: the nearer, the less it has left of its share. (A long step that
 begins right there keeps the labels of the step before it. That is one in a hundred of those that come after a row of short
-ones.)
+ones.) Labels that come are not put off, or a whole request might be without, and such as go only where an event loop runs: that
+is heard of with its next step, while a thread might do anything next.
 
 Bounds: no look of a thread for `LOOK_SECONDS` after its last (a change in between is not protected: the sampler takes longer
 than such a step to read a stack), no wait longer than `LONGEST_WAIT`, all waits of all threads together no more than
@@ -39,14 +40,11 @@ LOOK_SECONDS = 100e-6
 """Between two looks of a thread: with 0.4 us a look, at most 0.4 % of its time goes into them."""
 
 LONGEST_WAIT = 0.002
-"""Of one label change, in seconds. The sampler needs half of that for a stack of 50 frames, as web frameworks have them."""
+"""Of one label change, in seconds, also of one that is put off again and again: who reads a thousand threads is always at
+work. The sampler needs half of that for a stack of 50 frames, as web frameworks have them."""
 
 SHORTEST_WAIT = 1e-5
 """What it takes to look at the state of both threads, in seconds: who has not got that does not begin."""
-
-KEPT_FOR_LOOKS = 0.001
-"""Of what was saved, in seconds, that goes into looks of `SHORTEST_WAIT` only: without them, who has waited all it may could
-not tell that a sample is over, and kept the labels that it put off."""
 
 FRAMES_READ = 0.4
 """Of the CPU time that a sample takes: by then the sampler has walked the frames, 20 of the 90 reads of memory that a stack of
@@ -60,7 +58,7 @@ KEEPS_UP = 0.6
 """Of its usual share of the sampler's work: if the recorder has done less, there is a sample that it has not recorded yet. (It
 does 0.58 of it or more in nine of ten cases under FastAPI and Flask, and half of it where it has recorded one of two.)"""
 
-WAIT_SHARE = 0.01
+WAIT_SHARE = 0.007
 """Of the process's CPU time that may go into waiting, whatever the number of threads. What others do with a processor that was
 given away counts, too."""
 
@@ -126,13 +124,15 @@ class Budget:
 class Account:
     """When one thread of the application looks, and how often it changes its labels."""
 
-    __slots__ = ("next_look", "pace")
+    __slots__ = ("next_look", "pace", "put_off", "put_off_since")
 
     def __init__(self) -> None:
         self.next_look = 0.0
         """When the next look is due, in `time.monotonic` seconds."""
         self.pace = LONG_AGO
         """Seconds between two looks: the most of late, forgotten by and by."""
+        self.put_off = self.put_off_since = 0.0
+        """When a change was last put off, and the first of those that followed one another."""
 
 
 class Followed:
@@ -142,7 +142,7 @@ class Followed:
         OSError: One of them has ended or is at work right now.
     """
 
-    __slots__ = ("clock", "first", "recorded", "recorder", "recorder_clock", "sampler", "seen", "usual")
+    __slots__ = ("asked", "asked_at", "clock", "first", "recorded", "recorder", "recorder_clock", "sampler", "seen", "usual")
 
     def __init__(self, sampler: int, recorder: int) -> None:
         self.clock, self.recorder_clock = cpu_clock(sampler), cpu_clock(recorder)
@@ -155,6 +155,8 @@ class Followed:
         except OSError:
             self.sampler.close()
             raise
+        self.asked, self.asked_at = self.first, 0.0
+        """What `stands_still` saw last, and when it first saw that."""
         self.usual = 0.0
         """CPU time of the sampler for one sample, in seconds: the lower quarter, roughly, 0 until it is known."""
 
@@ -171,6 +173,19 @@ class Followed:
         if clock_gettime(self.recorder_clock) != recorded or clock_gettime(self.clock) != used:
             return False  # one of them is at work
         self.note(used, recorded)
+        return True
+
+    def stands_still(self, now: float) -> bool:
+        """Whether neither has worked from one call of this to another: all that can be said where nobody may wait.
+
+        They may want to, and have no processor; but to put labels off for longer is worse.
+        """
+        asked = clock_gettime(self.clock), clock_gettime(self.recorder_clock)
+        if asked != self.asked:
+            self.asked, self.asked_at = asked, now
+        if now < self.asked_at + LOOK_SECONDS:
+            return False  # the one takes some time to wake the other
+        self.note(*asked)
         return True
 
     def note(self, used: float, recorded: float) -> None:
@@ -254,7 +269,13 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         account.next_look = now + LOOK_SECONDS
         if pace < (TOO_OFTEN if put_off else TOO_OFTEN_TO_WAIT) or clock_gettime(followed.clock) == followed.seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
-        return followed.has_recorded() or _wait(followed, now, put_off and pace < OFTEN)
+        if followed.has_recorded() or _wait(followed, now, put_off and pace < OFTEN):
+            return True
+        if now - account.put_off > OFTEN:
+            account.put_off_since = now
+        account.put_off = now
+        account.next_look = now  # the next switch may come soon, and must not change them unseen in the middle of that sample
+        return now - account.put_off_since > LONGEST_WAIT
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         if is_of_signal_handler():  # a `TimeoutError`
             raise
@@ -268,12 +289,12 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
 def _wait(followed: Followed, now: float, put_off: bool) -> bool:
     """Wait until the sample that is being taken is recorded, if that is soon enough; with `put_off` labels may also stay."""
     saved = _budget.seconds()
-    if saved < SHORTEST_WAIT:
-        return True
-    start = thread_time()  # not the time that other threads have the GIL in between
-    end = now + min(saved - KEPT_FOR_LOOKS, LONGEST_WAIT)
     frames_read = followed.usual * _frames_read if put_off else 0.0
     nearly_over = followed.usual - saved * AT_ONCE if saved < PLENTY else 0.0
+    if saved < SHORTEST_WAIT or (put_off and frames_read <= clock_gettime(followed.clock) - followed.seen < nearly_over):
+        return not put_off or followed.stands_still(now)
+    start = thread_time()  # not the time that other threads have the GIL in between
+    end = now + min(saved, LONGEST_WAIT)
     used = recorded = given_away = 0.0
     while True:
         before, used, recorded = (used, recorded), clock_gettime(followed.clock), clock_gettime(followed.recorder_clock)

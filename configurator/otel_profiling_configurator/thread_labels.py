@@ -72,7 +72,7 @@ _baggage_names = _NO_NAMES
 class _Written(Account):
     """What is written on one thread. Dies with the thread, on the thread, and takes the labels off."""
 
-    __slots__ = ("baggage", "baggage_labels", "followers", "remove_tag", "thread", "values")
+    __slots__ = ("baggage", "baggage_labels", "followers", "in_loop", "remove_tag", "thread", "values")
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,6 +82,8 @@ class _Written(Account):
         self.baggage_labels: Pairs = ()
         self.followers = _followers
         """The `_followers` that have been called on this thread."""
+        self.in_loop = False
+        """Whether it runs an event loop, whose every step is heard of: labels to be taken off may stay until the next."""
         self.remove_tag = _remove_tag
         self.thread = get_ident()
 
@@ -132,6 +134,20 @@ def refresh() -> None:
     carry(get_current())
 
 
+def enter_loop() -> bool:
+    """Say that the calling thread begins to run an event loop; return what `leave_loop` is to be called with."""
+    written = _of_thread.written
+    outer: bool = written.in_loop
+    written.in_loop = True
+    return outer
+
+
+def leave_loop(outer: bool) -> None:
+    """Say that the event loop of the calling thread has ended, and make the thread carry the labels of its current context."""
+    _of_thread.written.in_loop = outer
+    refresh()
+
+
 def on_each_thread(follow_thread: Callable[[], None]) -> Callable[[], None]:
     """Call `follow_thread` on this thread now, and on every other one when its labels next change; return what ends that.
 
@@ -163,7 +179,7 @@ def _change(written: _Written, values: Values) -> None:
     if now >= written.next_look:
         if written.followers is not _followers:
             _follow_thread(written)
-        if not may_change(written, now, old is not NO_LABELS and values is not NO_LABELS):
+        if not may_change(written, now, old is not NO_LABELS and (values is not NO_LABELS or written.in_loop)):
             return
     written.values = values
     old_trace, old_span, old_name = old

@@ -13,7 +13,8 @@ from typing import Any
 
 import opentelemetry.context as context_api
 
-from ..thread_labels import carry, refresh
+from .. import thread_labels
+from ..thread_labels import carry
 
 
 def install() -> Callable[[], None] | None:
@@ -36,11 +37,11 @@ def watched_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(run_forever)
     def run_forever_and_follow(self: Any) -> None:
-        outer = enter_loop()
+        outer, labels_outer = enter_loop(), thread_labels.enter_loop()
         try:
             run_forever(self)
         finally:
             leave_loop(outer)
-            refresh()
+            thread_labels.leave_loop(labels_outer)
 
     return run_forever_and_follow

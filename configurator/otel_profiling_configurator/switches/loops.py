@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..thread_labels import refresh
+from ..thread_labels import enter_loop, leave_loop, refresh
 
 
 def followed_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -18,10 +18,11 @@ def followed_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(run_forever)
     def run_forever_and_follow(self: Any) -> None:
+        outer = enter_loop()
         try:
             run_forever(self)
         finally:
-            refresh()
+            leave_loop(outer)
 
     return run_forever_and_follow
 

@@ -307,24 +307,47 @@ def test_thread_that_has_not_waited_of_late(kernel: Kernel, account: sampler.Acc
 
 
 @pytest.mark.usefixtures("found")
-def test_thread_that_has_waited_all_it_may(kernel: Kernel, account: sampler.Account) -> None:
-    """Does not wait for the frames either, but still finds out when the sample is over."""
-    start = often(kernel, account, saved=sampler.KEPT_FOR_LOOKS / 2)
-    before = kernel.now = start + 10 * MICROSECOND
-    assert not sampler.may_change(account, kernel.now, True)
-    assert kernel.now - before < 10 * MICROSECOND
-    kernel.now = start + 500 * MICROSECOND
-    assert look(kernel, account, put_off=True)
-    assert kernel.now < start + 510 * MICROSECOND
+@pytest.mark.parametrize("into", [10, 200], ids=lambda into: f"{into} us")
+def test_thread_that_has_waited_all_it_may(kernel: Kernel, account: sampler.Account, into: float) -> None:
+    """Puts its change off without a wait, looks again with its next switch, and then finds out when the sample is over."""
+    start = often(kernel, account, saved=0.0)
+    kernel.sample(start + 399 * MICROSECOND, 2 * LONG)  # another one: the clocks cannot tell at once that it is the last
+    end = max(end for _, _, end in kernel.at)
+    changed = []
+    for number in range(7):
+        at = start + (into + number * 300) * MICROSECOND
+        sampler._budget._saved, sampler._budget._saved_at = 0.0, at
+        kernel.now = at
+        assert account.next_look <= at
+        changed.append(at > end)
+        assert sampler.may_change(account, kernel.now, True) == (changed.count(True) > 1)
+        assert kernel.now - at < 2 * CLOCKS_READ
+        if changed.count(True) > 1:
+            return
+    pytest.fail("never")
+
+
+@pytest.mark.usefixtures("found")
+def test_sampler_that_is_always_at_work(kernel: Kernel, account: sampler.Account) -> None:
+    """A change is not put off for longer than one may have to wait."""
+    start = often(kernel, account, saved=0.0)
+    kernel.at.append((start, SAMPLER, start + 1.0))
+    changed = []
+    for number in range(300):
+        sampler._budget._saved, sampler._budget._saved_at = 0.0, kernel.now
+        kernel.now = start + number * 300 * MICROSECOND
+        changed.append(sampler.may_change(account, kernel.now, True))
+    assert changed.index(True) == 7
+    assert all(changed[7:])
 
 
 @pytest.mark.usefixtures("found")
 def test_nothing_left_even_for_a_look(kernel: Kernel, account: sampler.Account) -> None:
-    """Labels change, whatever the sampler does."""
+    """Labels that come change, whatever the sampler does."""
     start = often(kernel, account, saved=0.0)
     before = kernel.now = start + 200 * MICROSECOND
     sampler._budget._saved_at = kernel.now
-    assert sampler.may_change(account, kernel.now, True)
+    assert sampler.may_change(account, kernel.now, False)
     assert kernel.now - before < CLOCKS_READ
 
 

@@ -454,6 +454,39 @@ def test_labels_are_put_off(writer: Tags, monkeypatch: pytest.MonkeyPatch) -> No
     carry(NOTHING)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "may"),
+    [(NOTHING, A, "never"), (A, B, "always"), (A, NOTHING, "in a loop")],
+    ids=["that come", "of another span", "that go"],
+)
+def test_labels_that_may_be_put_off(
+    writer: Tags, monkeypatch: pytest.MonkeyPatch, before: Context, after: Context, may: str
+) -> None:
+    """Those of another span, and where an event loop runs, whose next step is heard of, those that go as well."""
+    asked: list[bool] = []
+    monkeypatch.setattr(thread_labels, "may_change", lambda _account, _now, put_off: not asked.append(put_off))
+    for in_loop in (False, True, False):
+        monkeypatch.setattr(thread_labels._of_thread.written, "next_look", 0.0)
+        carry(before)
+        outer = thread_labels.enter_loop() if in_loop else None
+        asked.clear()
+        carry(after)
+        assert asked == [may == "always" or (may == "in a loop" and in_loop)]
+        if outer is not None:
+            thread_labels.leave_loop(outer)
+        carry(NOTHING)
+    assert writer.current() == {}
+
+
+def test_loop_in_a_loop() -> None:
+    """The end of the inner one is not the end of the outer one."""
+    outer = thread_labels.enter_loop()
+    thread_labels.leave_loop(thread_labels.enter_loop())
+    assert thread_labels._of_thread.written.in_loop
+    thread_labels.leave_loop(outer)
+    assert not thread_labels._of_thread.written.in_loop
+
+
 def test_switches_do_not_pile_anything_up(writer: Tags) -> None:
     """Whatever is switched between is held as often after it as before."""
     held = [A, B, root_labels("c"), thread_labels._of_thread, thread_labels.NO_LABELS, thread_labels.CURRENT_SPAN]
