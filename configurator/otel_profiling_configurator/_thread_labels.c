@@ -9,18 +9,20 @@
 #include <structmember.h>
 
 /* What the names of that module mean, see `use`. Those that it may replace by others are held while they are used. */
-static PyObject *carry_in_python, *change, *change_failed, *monotonic;
+static PyObject *carry_in_python, *refresh_in_python, *change, *change_failed, *monotonic;
 static PyObject *current_span, *span_attribute, *no_labels, *keys, *labels_type;
 static PyObject *of_thread, *add_tag, *remove_tag, *followers;
 
-/* The names of sampler.py, which are looked up with each use, and the class of what they call the sampler. */
-static PyObject *sampler_names, *followed_type;
+/* The names of sampler.py and of `opentelemetry.context`, which are looked up with each use, and the class of what the former
+ * calls the sampler. */
+static PyObject *sampler_names, *context_names, *followed_type;
 
 static const struct {
     const char *name;
     PyObject **place;
 } NAMES[] = {
     {"carry_in_python", &carry_in_python},
+    {"refresh_in_python", &refresh_in_python},
     {"_change", &change},
     {"_change_failed", &change_failed},
     {"monotonic", &monotonic},
@@ -51,7 +53,7 @@ static double constants[CONSTANTS];
 
 #define SLOT(object, slot) (*(PyObject **)((char *)(object) + slots[slot]))
 
-static PyObject *written_name, *followed_name, *clock_gettime_name;
+static PyObject *written_name, *followed_name, *clock_gettime_name, *get_current_name;
 
 /* The value of a name, borrowed; NULL with an exception where there is none. */
 static PyObject *
@@ -83,15 +85,16 @@ find_slot(PyObject *type, const char *name, Py_ssize_t *found)
 }
 
 PyDoc_STRVAR(use_doc,
-"use(names, sampler_names, /)\n--\n\n"
-"Learn what the names of `thread_labels` and `sampler` mean from now on; all of them or, where it raises, none.\n\n"
+"use(names, sampler_names, context_names, /)\n--\n\n"
+"Learn what the names of `thread_labels`, `sampler` and `opentelemetry.context` mean from now on; all of them or, where it "
+"raises, none.\n\n"
 "Raises:\n    KeyError: One is missing.\n    AttributeError: A class has lost a slot.\n    TypeError: It is none any more.");
 
 static PyObject *
 use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 2 || !PyDict_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
-        PyErr_SetString(PyExc_TypeError, "use() takes the dictionaries of two modules");
+    if (count != 3 || !PyDict_Check(arguments[0]) || !PyDict_Check(arguments[1]) || !PyDict_Check(arguments[2])) {
+        PyErr_SetString(PyExc_TypeError, "use() takes the dictionaries of three modules");
         return NULL;
     }
     PyObject *names = arguments[0], *meanings[Py_ARRAY_LENGTH(NAMES)];
@@ -125,7 +128,7 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
     memcpy(slots, found, sizeof slots);
     memcpy(constants, values, sizeof constants);
     /* Held before anything is let go: that may run an application's code, which may call this again. */
-    PyObject *formers[Py_ARRAY_LENGTH(NAMES) + 2];
+    PyObject *formers[Py_ARRAY_LENGTH(NAMES) + 3];
     size_t last = Py_ARRAY_LENGTH(NAMES);
     for (size_t i = 0; i < last; i++) {
         formers[i] = *NAMES[i].place;
@@ -135,6 +138,8 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
     sampler_names = Py_NewRef(arguments[1]);
     formers[last + 1] = followed_type;
     followed_type = Py_NewRef(sampler);
+    formers[last + 2] = context_names;
+    context_names = Py_NewRef(arguments[2]);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(formers); i++) {
         Py_XDECREF(formers[i]);
     }
@@ -364,10 +369,196 @@ carry(PyObject *module, PyObject *context)
     return result;
 }
 
+PyDoc_STRVAR(refresh_doc, "refresh()\n--\n\nDo what `thread_labels.refresh_in_python` does.");
+
+static PyObject *
+refresh(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *get_current = PyDict_GetItemWithError(context_names, get_current_name);
+    if (get_current == NULL) {
+        return PyObject_CallNoArgs(refresh_in_python);
+    }
+    Py_INCREF(get_current);
+    PyObject *context = PyObject_CallNoArgs(get_current);
+    Py_DECREF(get_current);
+    PyObject *carried = context == NULL ? NULL : carry(NULL, context);
+    Py_XDECREF(context);
+    return carried;
+}
+
+/* A callable that calls another, before or after `carry`: what `attaching`, `detaching` and `following` return. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *wrapped;
+    PyObject *get_current;  /* NULL where the context is an argument */
+    PyObject *on_failure;  /* or NULL */
+} Follower;
+
+static PyTypeObject *follower_type;
+
+/* The only argument, borrowed, by position or by its name; NULL with an exception where that is not what there is. */
+static PyObject *
+only_argument(PyObject *const *arguments, size_t flags, PyObject *keywords, const char *name)
+{
+    Py_ssize_t named = keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords);
+    if (PyVectorcall_NARGS(flags) + named != 1
+        || (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), name) != 0)) {
+        PyErr_Format(PyExc_TypeError, "exactly one argument is expected, %s", name);
+        return NULL;
+    }
+    return arguments[0];
+}
+
+static PyObject *
+attach(PyObject *self, PyObject *const *arguments, size_t flags, PyObject *keywords)
+{
+    PyObject *context = only_argument(arguments, flags, keywords, "context");
+    PyObject *token = context == NULL ? NULL : PyObject_CallOneArg(((Follower *)self)->wrapped, context);
+    PyObject *carried = token == NULL ? NULL : carry(NULL, context);
+    if (carried == NULL) {
+        Py_CLEAR(token);
+    }
+    Py_XDECREF(carried);
+    return token;
+}
+
+static PyObject *
+detach(PyObject *self, PyObject *const *arguments, size_t flags, PyObject *keywords)
+{
+    Follower *follower = (Follower *)self;
+    PyObject *token = only_argument(arguments, flags, keywords, "token");
+    PyObject *result = token == NULL ? NULL : PyObject_CallOneArg(follower->wrapped, token);
+    if (result == NULL) {
+        if (token == NULL || follower->on_failure == NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
+            return NULL;
+        }
+        PyErr_Clear();
+        return PyObject_CallOneArg(follower->on_failure, token);
+    }
+    Py_DECREF(result);
+    PyObject *context = PyObject_CallNoArgs(follower->get_current);
+    PyObject *carried = context == NULL ? NULL : carry(NULL, context);
+    Py_XDECREF(context);
+    return carried;
+}
+
+static PyObject *
+follow_and_call(PyObject *self, PyObject *const *arguments, size_t flags, PyObject *keywords)
+{
+    PyObject *carried = refresh(NULL, NULL);
+    if (carried == NULL) {
+        return NULL;
+    }
+    Py_DECREF(carried);
+    return PyObject_Vectorcall(((Follower *)self)->wrapped, arguments, flags, keywords);
+}
+
+static PyObject *
+new_follower(vectorcallfunc function, PyObject *wrapped, PyObject *get_current, PyObject *on_failure)
+{
+    Follower *self = PyObject_GC_New(Follower, follower_type);
+    if (self == NULL) {
+        return NULL;
+    }
+    self->vectorcall = function;
+    self->wrapped = Py_NewRef(wrapped);
+    self->get_current = Py_XNewRef(get_current);
+    self->on_failure = Py_XNewRef(on_failure == Py_None ? NULL : on_failure);
+    PyObject_GC_Track(self);
+    return (PyObject *)self;
+}
+
+static int
+traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Follower *follower = (Follower *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(follower->wrapped);
+    Py_VISIT(follower->get_current);
+    Py_VISIT(follower->on_failure);
+    return 0;
+}
+
+/* No `tp_clear`: one that still can be called would have nothing to call. Cycles end where they go through anything else. */
+static void
+deallocate(PyObject *self)
+{
+    Follower *follower = (Follower *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Py_DECREF(follower->wrapped);
+    Py_XDECREF(follower->get_current);
+    Py_XDECREF(follower->on_failure);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyObject *
+representation(PyObject *self)
+{
+    return PyObject_Repr(((Follower *)self)->wrapped);
+}
+
+static PyMemberDef members[] = {
+    {"__wrapped__", T_OBJECT_EX, offsetof(Follower, wrapped), READONLY, "What is called."},
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Follower, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot type_slots[] = {
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_traverse, traverse},
+    {Py_tp_dealloc, deallocate},
+    {Py_tp_repr, representation},
+    {Py_tp_members, members},
+    {0, NULL},
+};
+
+static PyType_Spec type_spec = {
+    .name = "otel_profiling_configurator._thread_labels.Follower",
+    .basicsize = sizeof(Follower),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = type_slots,
+};
+
+PyDoc_STRVAR(attaching_doc, "attaching(attach, /)\n--\n\nReturn what `thread_labels.attaching` returns.");
+
+static PyObject *
+attaching(PyObject *module, PyObject *function)
+{
+    return new_follower(attach, function, NULL, NULL);
+}
+
+PyDoc_STRVAR(detaching_doc,
+"detaching(detach, get_current, on_failure, /)\n--\n\nReturn what `thread_labels.detaching` returns.");
+
+static PyObject *
+detaching(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 3) {
+        PyErr_SetString(PyExc_TypeError, "detaching() takes three functions");
+        return NULL;
+    }
+    return new_follower(detach, arguments[0], arguments[1], arguments[2]);
+}
+
+PyDoc_STRVAR(following_doc, "following(callback, /)\n--\n\nReturn what `thread_labels.following` returns.");
+
+static PyObject *
+following(PyObject *module, PyObject *function)
+{
+    return new_follower(follow_and_call, function, NULL, NULL);
+}
+
 static PyMethodDef methods[] = {
     {"use", (PyCFunction)(void (*)(void))use, METH_FASTCALL, use_doc},
     {"may_change_at_once", (PyCFunction)(void (*)(void))may_change_at_once, METH_FASTCALL, may_change_at_once_doc},
     {"carry", carry, METH_O, carry_doc},
+    {"refresh", refresh, METH_NOARGS, refresh_doc},
+    {"attaching", attaching, METH_O, attaching_doc},
+    {"detaching", (PyCFunction)(void (*)(void))detaching, METH_FASTCALL, detaching_doc},
+    {"following", following, METH_O, following_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -385,7 +576,10 @@ execute(PyObject *module)
     written_name = PyUnicode_InternFromString("written");
     followed_name = PyUnicode_InternFromString("_followed");
     clock_gettime_name = PyUnicode_InternFromString("clock_gettime");
-    return written_name == NULL || followed_name == NULL || clock_gettime_name == NULL ? -1 : 0;
+    get_current_name = PyUnicode_InternFromString("get_current");
+    follower_type = (PyTypeObject *)PyType_FromSpec(&type_spec);
+    return written_name == NULL || followed_name == NULL || clock_gettime_name == NULL || get_current_name == NULL
+           || follower_type == NULL ? -1 : 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {

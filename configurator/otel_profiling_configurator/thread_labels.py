@@ -17,7 +17,8 @@ from contextvars import ContextVar, Token
 from time import monotonic
 from typing import Any, Protocol
 
-from opentelemetry.context import Context, get_current
+import opentelemetry.context as context_api
+from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from . import sampler
@@ -129,9 +130,9 @@ def carry_in_python(context: Context) -> None:
             _rewrite_baggage(written, baggage)
 
 
-def refresh() -> None:
+def refresh_in_python() -> None:
     """Make the calling thread carry the labels of its current context. Never raises."""
-    carry(get_current())
+    carry(context_api.get_current())
 
 
 def enter_loop() -> bool:
@@ -268,6 +269,23 @@ def _remove_all(pairs: Pairs, remove_tag: Callable[[str, str], Any]) -> None:
             remove_tag(key, value)
 
 
+class FollowingInPython:
+    """A callback that first has the labels follow the context in which it is called."""
+
+    __slots__ = ("__wrapped__",)
+
+    def __init__(self, callback: Callable[..., Any]) -> None:
+        self.__wrapped__ = callback  # where `inspect` and asyncio's debug mode look for a name
+
+    def __call__(self, *args: Any) -> Any:
+        """Follow, and call it."""
+        refresh()
+        return self.__wrapped__(*args)
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+
 def _is_called() -> bool:
     """Whether `carry` is to be called: what it does is more than what fits in its place, or in C."""
     return bool(_baggage_names) or carry is not carry_in_python
@@ -279,7 +297,8 @@ def attaching(attach: Callable[[Context], Token[Context]]) -> Callable[[Context]
     Most attaches change no label (a child span's, a baggage entry's): what `carry` does in Python is done right here, without
     the call.
     """
-
+    if _in_c is not None and carry is _in_c.carry:
+        return _in_c.attaching(attach)
     if _is_called():
 
         def attach_and_carry(context: Context) -> Token[Context]:
@@ -315,7 +334,8 @@ def detaching(
     Where `detach` raises, since the token is another context's, the current context stays as it is. `on_failure` is then
     called with the token; without it, the exception goes to the caller.
     """
-
+    if _in_c is not None and carry is _in_c.carry:
+        return _in_c.detaching(detach, get_current, on_failure)
     call = _is_called()
 
     def detach_and_follow(token: Token[Context]) -> None:
@@ -413,11 +433,13 @@ def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> 
 def _share() -> None:
     """Tell the form in C what the names of this module mean now."""
     if _in_c is not None:
-        _in_c.use(globals(), vars(sampler))
+        _in_c.use(globals(), vars(sampler), vars(context_api))
 
 
+# What everybody calls.
 carry: Callable[[Context], None] = carry_in_python
-"""What everybody calls."""
+refresh: Callable[[], None] = refresh_in_python
+following: Callable[[Callable[..., Any]], Callable[..., Any]] = FollowingInPython
 
 try:
     from . import _thread_labels as _in_c
@@ -425,4 +447,4 @@ except ImportError:  # it was not built: no compiler, or a tree for all Pythons
     _in_c = None  # type: ignore[assignment] # as said
 else:
     _share()
-    carry = _in_c.carry
+    carry, refresh, following = _in_c.carry, _in_c.refresh, _in_c.following

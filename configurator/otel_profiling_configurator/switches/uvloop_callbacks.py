@@ -14,26 +14,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..thread_labels import refresh
+from ..thread_labels import following
 from .attributes import replacing
 from .context_watcher import watched_loop
 from .loops import followed_create_task, followed_loop
-
-
-class _Following:
-    """A callback that first has the labels follow the context in which it is run."""
-
-    __slots__ = ("__wrapped__",)
-
-    def __init__(self, callback: Callable[..., Any]) -> None:
-        self.__wrapped__ = callback  # where `inspect` and asyncio's debug mode look for a name
-
-    def __call__(self, *args: Any) -> Any:
-        refresh()
-        return self.__wrapped__(*args)
-
-    def __repr__(self) -> str:
-        return repr(self.__wrapped__)
 
 
 def install(uvloop: Any) -> Callable[[], None]:
@@ -60,7 +44,7 @@ def install_watched(uvloop: Any) -> Callable[[], None]:
 def _call_soon(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def call_soon(self: Any, callback: Any, *args: Any, context: Any = None) -> Any:
-        return original(self, _Following(callback), *args, context=context)
+        return original(self, following(callback), *args, context=context)
 
     return call_soon
 
@@ -70,6 +54,6 @@ def _second(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def call(self: Any, first: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(self, first, _Following(callback), *args, **kwargs)
+        return original(self, first, following(callback), *args, **kwargs)
 
     return call

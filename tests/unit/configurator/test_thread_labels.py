@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -487,14 +489,116 @@ def test_loop_in_a_loop() -> None:
     assert not thread_labels._of_thread.written.in_loop
 
 
+class Contexts:
+    """A runtime context whose tokens are the contexts to return to."""
+
+    current = NOTHING
+
+    def attach(self, context: Context) -> Any:
+        before, self.current = self.current, context
+        return before
+
+    def detach(self, token: Any) -> None:
+        if token == "no token":
+            raise ValueError(token)
+        self.current = token
+
+    def get_current(self) -> Context:
+        return self.current
+
+
+def test_attach_and_detach(writer: Tags) -> None:
+    """Labels follow each; arguments may be named."""
+    contexts = Contexts()
+    attach = thread_labels.attaching(contexts.attach)
+    detach = thread_labels.detaching(contexts.detach, contexts.get_current)
+    outer = attach(A)
+    inner = attach(context=B)  # type: ignore[call-arg] # the API's functions have names for theirs
+    assert (inner, writer.current()) == (A, LABELS_OF_B)
+    assert detach(token=inner) is None  # type: ignore[func-returns-value, call-arg] # as above
+    assert writer.current() == LABELS_OF_A
+    detach(outer)
+    assert writer.current() == {}
+    for function in (attach, detach):
+        for wrong in (lambda f: f(), lambda f: f(NOTHING, NOTHING), lambda f: f(another=NOTHING)):
+            with pytest.raises(TypeError):
+                wrong(function)
+    assert (contexts.current, writer.current()) == (NOTHING, {})
+
+
+def test_attach_and_detach_that_fail(writer: Tags) -> None:
+    """Labels stay, and the failure goes to the caller, or to whom it is to be reported to."""
+    contexts, reported = Contexts(), list[Any]()
+    attach, get_current = thread_labels.attaching(contexts.attach), contexts.get_current
+    outer = attach(A)
+
+    def fail(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    for function in (
+        thread_labels.attaching(fail),
+        thread_labels.detaching(fail, get_current),
+        thread_labels.detaching(fail, get_current, reported.append),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            function(NOTHING)  # type: ignore[operator] # the one takes a context, the other a token
+    wrong: Any = "no token"
+    with pytest.raises(ValueError, match="no token"):
+        thread_labels.detaching(contexts.detach, get_current)(wrong)
+    thread_labels.detaching(contexts.detach, get_current, reported.append)(wrong)
+    assert reported == ["no token"]
+    assert writer.current() == LABELS_OF_A
+    thread_labels.detaching(contexts.detach, get_current)(outer)
+
+
+@pytest.mark.parametrize("make", ["following", "FollowingInPython"])
+def test_callback(writer: Tags, make: str) -> None:
+    """It is called with the labels of the context that is current then, and looks like what it calls."""
+
+    def callback(*args: Any) -> Any:
+        return (*args, writer.current())
+
+    followed = getattr(thread_labels, make)(callback)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(context_api, "get_current", lambda: A)
+        assert followed(1, 2) == (1, 2, LABELS_OF_A)
+        patch.setattr(context_api, "get_current", lambda: NOTHING)
+        assert followed() == ({},)
+    assert followed.__wrapped__ is callback
+    assert repr(followed) == repr(callback)
+    failing = getattr(thread_labels, make)(int)
+    with pytest.raises(ValueError, match="no number"):
+        failing("no number")
+
+
+@pytest.mark.parametrize("make", ["following", "attaching"])
+def test_what_holds_itself(make: str) -> None:
+    """A callback that is part of a cycle goes with it."""
+
+    class Owner:
+        def callback(self, *_: Any) -> None: ...
+
+    owner: Any = Owner()
+    owner.followed = getattr(thread_labels, make)(owner.callback)
+    gone = weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is None
+
+
 def test_switches_do_not_pile_anything_up(writer: Tags) -> None:
     """Whatever is switched between is held as often after it as before."""
-    held = [A, B, root_labels("c"), thread_labels._of_thread, thread_labels.NO_LABELS, thread_labels.CURRENT_SPAN]
+    contexts = Contexts()
+    held = [A, B, root_labels("c"), thread_labels._of_thread, thread_labels.NO_LABELS, thread_labels.CURRENT_SPAN, contexts]
     third = context_with(held[2])
     for _ in range(2):  # once for what is made at first
         before = [sys.getrefcount(one) for one in held]
         for context in (A, B, third, NOTHING, {}, None) * 100:
             carry(context)
+            token = thread_labels.attaching(contexts.attach)(context)
+            thread_labels.detaching(contexts.detach, contexts.get_current, carry)(token)
+            thread_labels.following(carry)(context)
+            del token
         carry(NOTHING)
         after = [sys.getrefcount(one) for one in held]
         writer.calls.clear()
@@ -506,19 +610,21 @@ def test_module_in_c_without_its_names(form: str) -> None:
     if form == "in Python":
         pytest.skip("it takes what it is given")
     in_c = importlib.import_module("otel_profiling_configurator._thread_labels")
-    names, sampler_names = vars(thread_labels), vars(sampler)
+    names, *others = vars(thread_labels), vars(sampler), vars(context_api)
     with pytest.raises(TypeError):
-        in_c.use("names", "names")
+        in_c.use("names", "names", "names")
+    with pytest.raises(TypeError):
+        in_c.use(names)
     with pytest.raises(KeyError, match="carry_in_python"):
-        in_c.use({}, sampler_names)
+        in_c.use({}, *others)
     with pytest.raises(KeyError, match="LOOK_SECONDS"):
-        in_c.use(names, {})
+        in_c.use(names, {}, {})
     with pytest.raises(AttributeError):
-        in_c.use({**names, "_Written": object}, sampler_names)
+        in_c.use({**names, "_Written": object}, *others)
     for wrong in ((), (object(), 0.0, True), (sampler.Account(), "now", True)):
         with pytest.raises(TypeError):
             in_c.may_change_at_once(*wrong)
-    in_c.use(names, sampler_names)
+    in_c.use(names, *others)
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="later Pythons keep such a module from other interpreters themselves")
