@@ -1,4 +1,5 @@
-/* What `carry` of thread_labels.py does nearly each time, at three quarters of its cost or less.
+/* What `carry` of thread_labels.py does nearly each time, at three quarters of its cost or less, and what calls it with each
+ * attach, detach and callback.
  *
  * Only the usual way is here: a context whose span has labels as we make them, nothing to be waited for, no labels from
  * baggage. Everything else is left to the functions of thread_labels.py and sampler.py, which say why things are done.
@@ -41,7 +42,7 @@ static int baggage_wanted;
 
 /* Where a thread's record (`_Written`), the labels of a span, and the sampler (`Followed`) keep what is needed here: slots of
  * classes without subclasses. */
-enum {VALUES, NEXT_LOOK, PACE, REMOVE_TAG, FOLLOWERS, IN_LOOP, VALUES_OF_LABELS, CLOCK, SEEN, SLOTS};
+enum {VALUES, NEXT_LOOK, PACE, REMOVE_TAG, FOLLOWERS, LOOPS, VALUES_OF_LABELS, CLOCK, SEEN, SLOTS};
 static Py_ssize_t slots[SLOTS];
 
 /* Constants of sampler.py. */
@@ -119,7 +120,7 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
     Py_ssize_t found[SLOTS];
     if (wanted < 0 || find_slot(record, "values", &found[VALUES]) < 0 || find_slot(record, "next_look", &found[NEXT_LOOK]) < 0
         || find_slot(record, "pace", &found[PACE]) < 0 || find_slot(record, "remove_tag", &found[REMOVE_TAG]) < 0
-        || find_slot(record, "followers", &found[FOLLOWERS]) < 0 || find_slot(record, "in_loop", &found[IN_LOOP]) < 0
+        || find_slot(record, "followers", &found[FOLLOWERS]) < 0 || find_slot(record, "loops", &found[LOOPS]) < 0
         || find_slot(labels, "values", &found[VALUES_OF_LABELS]) < 0
         || find_slot(sampler, "clock", &found[CLOCK]) < 0 || find_slot(sampler, "seen", &found[SEEN]) < 0) {
         return NULL;
@@ -324,7 +325,7 @@ change_labels(PyObject *record, PyObject *old, PyObject *values)
     }
     PyObject *next_look = SLOT(record, NEXT_LOOK);
     int due = next_look == NULL || !PyFloat_CheckExact(next_look) || now >= PyFloat_AS_DOUBLE(next_look);
-    int put_off = old != no_labels && (values != no_labels || SLOT(record, IN_LOOP) == Py_True);
+    int put_off = old != no_labels && (values != no_labels || PyObject_IsTrue(SLOT(record, LOOPS)) > 0);
     if (due && (SLOT(record, FOLLOWERS) != followers || !look(record, now, put_off))) {
         return PyObject_CallFunctionObjArgs(change, record, values, NULL);
     }
@@ -386,24 +387,12 @@ refresh(PyObject *module, PyObject *Py_UNUSED(ignored))
     return carried;
 }
 
-/* A callable that calls another, before or after `carry`: what `attaching`, `detaching` and `following` return. */
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    PyObject *wrapped;
-    PyObject *get_current;  /* NULL where the context is an argument */
-    PyObject *on_failure;  /* or NULL */
-} Follower;
-
-static PyTypeObject *follower_type;
-
 /* The only argument, borrowed, by position or by its name; NULL with an exception where that is not what there is. */
 static PyObject *
-only_argument(PyObject *const *arguments, size_t flags, PyObject *keywords, const char *name)
+only_argument(PyObject *const *arguments, Py_ssize_t count, PyObject *keywords, const char *name)
 {
     Py_ssize_t named = keywords == NULL ? 0 : PyTuple_GET_SIZE(keywords);
-    if (PyVectorcall_NARGS(flags) + named != 1
-        || (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), name) != 0)) {
+    if (count + named != 1 || (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), name) != 0)) {
         PyErr_Format(PyExc_TypeError, "exactly one argument is expected, %s", name);
         return NULL;
     }
@@ -411,10 +400,10 @@ only_argument(PyObject *const *arguments, size_t flags, PyObject *keywords, cons
 }
 
 static PyObject *
-attach(PyObject *self, PyObject *const *arguments, size_t flags, PyObject *keywords)
+attach(PyObject *wrapped, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
 {
-    PyObject *context = only_argument(arguments, flags, keywords, "context");
-    PyObject *token = context == NULL ? NULL : PyObject_CallOneArg(((Follower *)self)->wrapped, context);
+    PyObject *context = only_argument(arguments, count, keywords, "context");
+    PyObject *token = context == NULL ? NULL : PyObject_CallOneArg(wrapped, context);
     PyObject *carried = token == NULL ? NULL : carry(NULL, context);
     if (carried == NULL) {
         Py_CLEAR(token);
@@ -423,25 +412,69 @@ attach(PyObject *self, PyObject *const *arguments, size_t flags, PyObject *keywo
     return token;
 }
 
+/* `functions` are `wrapped`, `get_current` and `on_failure`, or None. */
 static PyObject *
-detach(PyObject *self, PyObject *const *arguments, size_t flags, PyObject *keywords)
+detach(PyObject *functions, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords)
 {
-    Follower *follower = (Follower *)self;
-    PyObject *token = only_argument(arguments, flags, keywords, "token");
-    PyObject *result = token == NULL ? NULL : PyObject_CallOneArg(follower->wrapped, token);
+    PyObject *token = only_argument(arguments, count, keywords, "token");
+    PyObject *result = token == NULL ? NULL : PyObject_CallOneArg(PyTuple_GET_ITEM(functions, 0), token);
     if (result == NULL) {
-        if (token == NULL || follower->on_failure == NULL || !PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyObject *on_failure = PyTuple_GET_ITEM(functions, 2);
+        if (token == NULL || on_failure == Py_None || !PyErr_ExceptionMatches(PyExc_Exception)) {
             return NULL;
         }
         PyErr_Clear();
-        return PyObject_CallOneArg(follower->on_failure, token);
+        result = PyObject_CallOneArg(on_failure, token);
+        if (result != NULL) {
+            Py_SETREF(result, Py_NewRef(Py_None));
+        }
+        return result;
     }
     Py_DECREF(result);
-    PyObject *context = PyObject_CallNoArgs(follower->get_current);
+    PyObject *context = PyObject_CallNoArgs(PyTuple_GET_ITEM(functions, 1));
     PyObject *carried = context == NULL ? NULL : carry(NULL, context);
     Py_XDECREF(context);
     return carried;
 }
+
+static PyMethodDef attach_method = {
+    "attach", (PyCFunction)(void (*)(void))attach, METH_FASTCALL | METH_KEYWORDS,
+    "attach(context)\n--\n\nMake a context current, and have the thread carry the labels of its span.",
+};
+static PyMethodDef detach_method = {
+    "detach", (PyCFunction)(void (*)(void))detach, METH_FASTCALL | METH_KEYWORDS,
+    "detach(token)\n--\n\nReturn to the context that was current before, and to its labels.",
+};
+
+PyDoc_STRVAR(attaching_doc, "attaching(attach, /)\n--\n\nReturn what `thread_labels.attaching` returns.");
+
+static PyObject *
+attaching(PyObject *module, PyObject *function)
+{
+    return PyCFunction_New(&attach_method, function);
+}
+
+PyDoc_STRVAR(detaching_doc,
+"detaching(detach, get_current, on_failure, /)\n--\n\nReturn what `thread_labels.detaching` returns.");
+
+static PyObject *
+detaching(PyObject *module, PyObject *arguments)
+{
+    PyObject *wrapped, *get_current, *on_failure;
+    if (!PyArg_ParseTuple(arguments, "OOO:detaching", &wrapped, &get_current, &on_failure)) {
+        return NULL;
+    }
+    return PyCFunction_New(&detach_method, arguments);
+}
+
+/* What `following` returns: a callback that looks like the one that it calls. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
+    PyObject *wrapped;
+} Following;
+
+static PyTypeObject *following_type;
 
 static PyObject *
 follow_and_call(PyObject *self, PyObject *const *arguments, size_t flags, PyObject *keywords)
@@ -451,32 +484,28 @@ follow_and_call(PyObject *self, PyObject *const *arguments, size_t flags, PyObje
         return NULL;
     }
     Py_DECREF(carried);
-    return PyObject_Vectorcall(((Follower *)self)->wrapped, arguments, flags, keywords);
+    return PyObject_Vectorcall(((Following *)self)->wrapped, arguments, flags, keywords);
 }
 
+PyDoc_STRVAR(following_doc, "following(callback, /)\n--\n\nReturn what `thread_labels.following` returns.");
+
 static PyObject *
-new_follower(vectorcallfunc function, PyObject *wrapped, PyObject *get_current, PyObject *on_failure)
+following(PyObject *module, PyObject *callback)
 {
-    Follower *self = PyObject_GC_New(Follower, follower_type);
-    if (self == NULL) {
-        return NULL;
+    Following *self = PyObject_GC_New(Following, following_type);
+    if (self != NULL) {
+        self->vectorcall = follow_and_call;
+        self->wrapped = Py_NewRef(callback);
+        PyObject_GC_Track(self);
     }
-    self->vectorcall = function;
-    self->wrapped = Py_NewRef(wrapped);
-    self->get_current = Py_XNewRef(get_current);
-    self->on_failure = Py_XNewRef(on_failure == Py_None ? NULL : on_failure);
-    PyObject_GC_Track(self);
     return (PyObject *)self;
 }
 
 static int
 traverse(PyObject *self, visitproc visit, void *arg)
 {
-    Follower *follower = (Follower *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(follower->wrapped);
-    Py_VISIT(follower->get_current);
-    Py_VISIT(follower->on_failure);
+    Py_VISIT(((Following *)self)->wrapped);
     return 0;
 }
 
@@ -484,12 +513,9 @@ traverse(PyObject *self, visitproc visit, void *arg)
 static void
 deallocate(PyObject *self)
 {
-    Follower *follower = (Follower *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    Py_DECREF(follower->wrapped);
-    Py_XDECREF(follower->get_current);
-    Py_XDECREF(follower->on_failure);
+    Py_DECREF(((Following *)self)->wrapped);
     PyObject_GC_Del(self);
     Py_DECREF(type);
 }
@@ -497,12 +523,12 @@ deallocate(PyObject *self)
 static PyObject *
 representation(PyObject *self)
 {
-    return PyObject_Repr(((Follower *)self)->wrapped);
+    return PyObject_Repr(((Following *)self)->wrapped);
 }
 
 static PyMemberDef members[] = {
-    {"__wrapped__", T_OBJECT_EX, offsetof(Follower, wrapped), READONLY, "What is called."},
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Follower, vectorcall), READONLY, NULL},
+    {"__wrapped__", T_OBJECT_EX, offsetof(Following, wrapped), READONLY, "What is called."},
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(Following, vectorcall), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -516,40 +542,12 @@ static PyType_Slot type_slots[] = {
 };
 
 static PyType_Spec type_spec = {
-    .name = "otel_profiling_configurator._thread_labels.Follower",
-    .basicsize = sizeof(Follower),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .name = "otel_profiling_configurator._thread_labels.Following",
+    .basicsize = sizeof(Following),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = type_slots,
 };
-
-PyDoc_STRVAR(attaching_doc, "attaching(attach, /)\n--\n\nReturn what `thread_labels.attaching` returns.");
-
-static PyObject *
-attaching(PyObject *module, PyObject *function)
-{
-    return new_follower(attach, function, NULL, NULL);
-}
-
-PyDoc_STRVAR(detaching_doc,
-"detaching(detach, get_current, on_failure, /)\n--\n\nReturn what `thread_labels.detaching` returns.");
-
-static PyObject *
-detaching(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
-{
-    if (count != 3) {
-        PyErr_SetString(PyExc_TypeError, "detaching() takes three functions");
-        return NULL;
-    }
-    return new_follower(detach, arguments[0], arguments[1], arguments[2]);
-}
-
-PyDoc_STRVAR(following_doc, "following(callback, /)\n--\n\nReturn what `thread_labels.following` returns.");
-
-static PyObject *
-following(PyObject *module, PyObject *function)
-{
-    return new_follower(follow_and_call, function, NULL, NULL);
-}
 
 static PyMethodDef methods[] = {
     {"use", (PyCFunction)(void (*)(void))use, METH_FASTCALL, use_doc},
@@ -557,7 +555,7 @@ static PyMethodDef methods[] = {
     {"carry", carry, METH_O, carry_doc},
     {"refresh", refresh, METH_NOARGS, refresh_doc},
     {"attaching", attaching, METH_O, attaching_doc},
-    {"detaching", (PyCFunction)(void (*)(void))detaching, METH_FASTCALL, detaching_doc},
+    {"detaching", detaching, METH_VARARGS, detaching_doc},
     {"following", following, METH_O, following_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -577,9 +575,9 @@ execute(PyObject *module)
     followed_name = PyUnicode_InternFromString("_followed");
     clock_gettime_name = PyUnicode_InternFromString("clock_gettime");
     get_current_name = PyUnicode_InternFromString("get_current");
-    follower_type = (PyTypeObject *)PyType_FromSpec(&type_spec);
+    following_type = (PyTypeObject *)PyType_FromSpec(&type_spec);
     return written_name == NULL || followed_name == NULL || clock_gettime_name == NULL || get_current_name == NULL
-           || follower_type == NULL ? -1 : 0;
+           || following_type == NULL ? -1 : 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -18,14 +18,14 @@ third of that, and then reads their names, which stay what they are. So such a t
 read, and goes on with the labels as they are; its next switch makes up for it, in all likelihood before the next sample. Only
 if the end is near, it waits for that and changes its labels: the nearer, the less it has left of its share. (A long step that
 begins right there keeps the labels of the step before it. That is one in a hundred of those that come after a row of short
-ones.) Labels that come are not put off, or a whole request might be without, and such as go only where an event loop runs: that
-is heard of with its next step, while a thread might do anything next.
+ones.) Where there were none, labels that come are not put off, or a whole request might be without; and such as go only where
+an event loop runs: that is heard of with its next step, while a thread might do anything next.
 
-Bounds: no look of a thread for `LOOK_SECONDS` after its last (a change in between is not protected: the sampler takes longer
-than such a step to read a stack), no wait longer than `LONGEST_WAIT`, all waits of all threads together no more than
-`WAIT_SHARE` of the CPU time that the process uses: who waits holds the GIL, so that all wait. So that this goes as far as it
-can, those come first who need not wait long. Where the two threads can't be told, or the system has no such clocks, nothing is
-held back.
+Bounds: no look of a thread for `LOOK_SECONDS` after its last, unless that put something off (a change in between is not
+protected: the sampler takes longer than such a step to read a stack), no wait longer than `LONGEST_WAIT`, all waits of all
+threads together no more than `WAIT_SHARE` of the CPU time that the process uses: who waits holds the GIL, so that all wait. So
+that this goes as far as it can, those come first who need not wait long. Where the two threads can't be told, or the system has
+no such clocks, nothing is held back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .guard import is_of_signal_handler, report
 from .os_threads import State, allocate_lock, cpu_clock, give_way, native_threads
 
 LOOK_SECONDS = 100e-6
-"""Between two looks of a thread: with 0.4 us a look, at most 0.4 % of its time goes into them."""
+"""Between two looks of a thread: with 0.4 us a look, at most 0.4 % of its time goes into them while no sample is taken."""
 
 LONGEST_WAIT = 0.002
 """Of one label change, in seconds, also of one that is put off again and again: who reads a thousand threads is always at
@@ -78,7 +78,7 @@ TOO_OFTEN = 1.2 * LOOK_SECONDS
 """Seconds between two looks below which most label changes come in between, and to protect the others would be no use."""
 
 TOO_OFTEN_TO_WAIT = 2 * LOOK_SECONDS
-"""The same where labels come or go, which can't be put off."""
+"""The same where the change can't be put off."""
 
 FORGOTTEN = 0.8
 """What is left of a pace after a look: ten short steps after a long one, a thread is one that switches all the time."""
@@ -133,6 +133,19 @@ class Account:
         """Seconds between two looks: the most of late, forgotten by and by."""
         self.put_off = self.put_off_since = 0.0
         """When a change was last put off, and the first of those that followed one another."""
+
+    def has_put_off_enough(self, now: float) -> bool:
+        """Return whether a change must not be put off once more; if it may, have the next switch looked at, too.
+
+        However soon that comes, it must not change the labels unseen, in the middle of the same sample.
+        """
+        if now - self.put_off > OFTEN:
+            self.put_off_since = now
+        self.put_off = now
+        if now - self.put_off_since > LONGEST_WAIT:
+            return True
+        self.next_look = now
+        return False
 
 
 class Followed:
@@ -269,13 +282,7 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         account.next_look = now + LOOK_SECONDS
         if pace < (TOO_OFTEN if put_off else TOO_OFTEN_TO_WAIT) or clock_gettime(followed.clock) == followed.seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
-        if followed.has_recorded() or _wait(followed, now, put_off and pace < OFTEN):
-            return True
-        if now - account.put_off > OFTEN:
-            account.put_off_since = now
-        account.put_off = now
-        account.next_look = now  # the next switch may come soon, and must not change them unseen in the middle of that sample
-        return now - account.put_off_since > LONGEST_WAIT
+        return followed.has_recorded() or _wait(followed, now, put_off and pace < OFTEN) or account.has_put_off_enough(now)
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         if is_of_signal_handler():  # a `TimeoutError`
             raise

@@ -73,7 +73,7 @@ _baggage_names = _NO_NAMES
 class _Written(Account):
     """What is written on one thread. Dies with the thread, on the thread, and takes the labels off."""
 
-    __slots__ = ("baggage", "baggage_labels", "followers", "in_loop", "remove_tag", "thread", "values")
+    __slots__ = ("baggage", "baggage_labels", "followers", "loops", "remove_tag", "thread", "values")
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,8 +83,8 @@ class _Written(Account):
         self.baggage_labels: Pairs = ()
         self.followers = _followers
         """The `_followers` that have been called on this thread."""
-        self.in_loop = False
-        """Whether it runs an event loop, whose every step is heard of: labels to be taken off may stay until the next."""
+        self.loops = 0
+        """How many event loops it runs, whose every step is heard of: labels to be taken off may stay until the next."""
         self.remove_tag = _remove_tag
         self.thread = get_ident()
 
@@ -135,17 +135,16 @@ def refresh_in_python() -> None:
     carry(context_api.get_current())
 
 
-def enter_loop() -> bool:
-    """Say that the calling thread begins to run an event loop; return what `leave_loop` is to be called with."""
+def enter_loop() -> None:
+    """Say that the calling thread begins to run an event loop."""
+    _of_thread.written.loops += 1
+
+
+def leave_loop() -> None:
+    """Say that an event loop of the calling thread has ended, and make the thread carry the labels of its current context."""
     written = _of_thread.written
-    outer: bool = written.in_loop
-    written.in_loop = True
-    return outer
-
-
-def leave_loop(outer: bool) -> None:
-    """Say that the event loop of the calling thread has ended, and make the thread carry the labels of its current context."""
-    _of_thread.written.in_loop = outer
+    written.loops = max(0, written.loops - 1)
+    written.pace = sampler.LONG_AGO  # nothing is put off here: the next switch may be long in coming
     refresh()
 
 
@@ -180,7 +179,7 @@ def _change(written: _Written, values: Values) -> None:
     if now >= written.next_look:
         if written.followers is not _followers:
             _follow_thread(written)
-        if not may_change(written, now, old is not NO_LABELS and (values is not NO_LABELS or written.in_loop)):
+        if not may_change(written, now, old is not NO_LABELS and (values is not NO_LABELS or written.loops > 0)):
             return
     written.values = values
     old_trace, old_span, old_name = old

@@ -37,11 +37,12 @@ def watched_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(run_forever)
     def run_forever_and_follow(self: Any) -> None:
-        outer, labels_outer = enter_loop(), thread_labels.enter_loop()
+        thread_labels.enter_loop()
+        outer = enter_loop()
         try:
             run_forever(self)
         finally:
             leave_loop(outer)
-            thread_labels.leave_loop(labels_outer)
+            thread_labels.leave_loop()
 
     return run_forever_and_follow

@@ -18,11 +18,11 @@ def followed_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
 
     @functools.wraps(run_forever)
     def run_forever_and_follow(self: Any) -> None:
-        outer = enter_loop()
+        enter_loop()
         try:
             run_forever(self)
         finally:
-            leave_loop(outer)
+            leave_loop()
 
     return run_forever_and_follow
 

@@ -337,6 +337,7 @@ def test_sampler_that_is_always_at_work(kernel: Kernel, account: sampler.Account
         sampler._budget._saved, sampler._budget._saved_at = 0.0, kernel.now
         kernel.now = start + number * 300 * MICROSECOND
         changed.append(sampler.may_change(account, kernel.now, True))
+        assert account.next_look == pytest.approx(start + number * 300 * MICROSECOND + sampler.LOOK_SECONDS * changed[-1])
     assert changed.index(True) == 7
     assert all(changed[7:])
 
@@ -371,7 +372,7 @@ def test_what_the_agent_samples(reads_one_thread: bool, share: float) -> None:
 @pytest.mark.usefixtures("found")
 @pytest.mark.parametrize(("into", "saved", "waits"), [(200, 0.002, False), (350, 0.002, True), (20, sampler.SAVED_WAIT, True)])
 def test_label_that_comes_or_goes(kernel: Kernel, account: sampler.Account, into: float, saved: float, waits: bool) -> None:
-    """Is never put off, since nobody knows when the thread will switch again: it waits for what is near, or was saved for."""
+    """Is not put off where nobody knows when the thread will switch again: it waits for what is near, or was saved for."""
     start = often(kernel, account, saved=saved)
     before = kernel.now = start + into * MICROSECOND
     assert sampler.may_change(account, kernel.now, False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import importlib
+import inspect
 import signal
 import subprocess
 import sys
@@ -22,7 +24,6 @@ from otel_profiling_configurator import guard, sampler, thread_labels
 from otel_profiling_configurator.labels import LabelRules
 from otel_profiling_configurator.os_threads import get_ident
 from otel_profiling_configurator.scope import Scope
-from otel_profiling_configurator.thread_labels import refresh
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, skip_if_pure, span_context, written_out
 
@@ -40,6 +41,8 @@ def form(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in Python":
             patch.setattr(thread_labels, "carry", thread_labels.carry_in_python)
+            patch.setattr(thread_labels, "refresh", thread_labels.refresh_in_python)
+            patch.setattr(thread_labels, "following", thread_labels.FollowingInPython)
         else:
             skip_if_pure(request)
             assert thread_labels._in_c is not None
@@ -119,10 +122,10 @@ def test_refresh(writer: Tags) -> None:
     """Goes by the current context of the calling thread."""
     token = context_api.attach(A)
     assert writer.current() == {}
-    refresh()
+    thread_labels.refresh()
     assert writer.current() == LABELS_OF_A
     context_api.detach(token)
-    refresh()
+    thread_labels.refresh()
     assert writer.current() == {}
 
 
@@ -277,17 +280,17 @@ def test_new_agent(writer: Tags) -> None:
     thread.start()
     assert carried.wait(10)
     token = context_api.attach(A)
-    refresh()
+    thread_labels.refresh()
 
     writer.clear()
     thread_labels.forget()
-    refresh()
+    thread_labels.refresh()
     assert writer.current() == LABELS_OF_A
     proceed.set()
     thread.join(10)
     assert seen == [LABELS_OF_B]
     context_api.detach(token)
-    refresh()
+    thread_labels.refresh()
 
 
 def test_undo() -> None:
@@ -470,23 +473,34 @@ def test_labels_that_may_be_put_off(
     for in_loop in (False, True, False):
         monkeypatch.setattr(thread_labels._of_thread.written, "next_look", 0.0)
         carry(before)
-        outer = thread_labels.enter_loop() if in_loop else None
+        if in_loop:
+            thread_labels.enter_loop()
         asked.clear()
         carry(after)
         assert asked == [may == "always" or (may == "in a loop" and in_loop)]
-        if outer is not None:
-            thread_labels.leave_loop(outer)
+        if in_loop:
+            thread_labels.leave_loop()
         carry(NOTHING)
     assert writer.current() == {}
 
 
-def test_loop_in_a_loop() -> None:
-    """The end of the inner one is not the end of the outer one."""
-    outer = thread_labels.enter_loop()
-    thread_labels.leave_loop(thread_labels.enter_loop())
-    assert thread_labels._of_thread.written.in_loop
-    thread_labels.leave_loop(outer)
-    assert not thread_labels._of_thread.written.in_loop
+def test_loops_of_one_thread(writer: Tags) -> None:
+    """The end of one is not the end of the other, and each has the thread carry the labels of what is current then."""
+    thread_labels.enter_loop()
+    thread_labels.enter_loop()
+    carry(A)
+    for loops in (1, 0, 0):
+        thread_labels.leave_loop()
+        assert thread_labels._of_thread.written.loops == loops
+        assert writer.current() == {}
+
+
+def test_end_of_a_loop_puts_nothing_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is run after it may take long, and its labels may differ."""
+    written = thread_labels._of_thread.written
+    monkeypatch.setattr(written, "pace", 0.0)
+    thread_labels.leave_loop()
+    assert written.pace * sampler.FORGOTTEN > sampler.OFTEN
 
 
 class Contexts:
@@ -520,6 +534,8 @@ def test_attach_and_detach(writer: Tags) -> None:
     detach(outer)
     assert writer.current() == {}
     for function in (attach, detach):
+        assert copy.deepcopy(function) is function
+        assert weakref.ref(function)() is function
         for wrong in (lambda f: f(), lambda f: f(NOTHING, NOTHING), lambda f: f(another=NOTHING)):
             with pytest.raises(TypeError):
                 wrong(function)
@@ -551,22 +567,21 @@ def test_attach_and_detach_that_fail(writer: Tags) -> None:
     thread_labels.detaching(contexts.detach, get_current)(outer)
 
 
-@pytest.mark.parametrize("make", ["following", "FollowingInPython"])
-def test_callback(writer: Tags, make: str) -> None:
+def test_callback(writer: Tags) -> None:
     """It is called with the labels of the context that is current then, and looks like what it calls."""
 
     def callback(*args: Any) -> Any:
         return (*args, writer.current())
 
-    followed = getattr(thread_labels, make)(callback)
+    followed = thread_labels.following(callback)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(context_api, "get_current", lambda: A)
         assert followed(1, 2) == (1, 2, LABELS_OF_A)
         patch.setattr(context_api, "get_current", lambda: NOTHING)
         assert followed() == ({},)
-    assert followed.__wrapped__ is callback
+    assert inspect.unwrap(followed) is callback
     assert repr(followed) == repr(callback)
-    failing = getattr(thread_labels, make)(int)
+    failing = thread_labels.following(int)
     with pytest.raises(ValueError, match="no number"):
         failing("no number")
 
@@ -598,7 +613,9 @@ def test_switches_do_not_pile_anything_up(writer: Tags) -> None:
             token = thread_labels.attaching(contexts.attach)(context)
             thread_labels.detaching(contexts.detach, contexts.get_current, carry)(token)
             thread_labels.following(carry)(context)
-            del token
+            failing = thread_labels.detaching(contexts.detach, contexts.get_current, str)
+            failing("no token")  # type: ignore[arg-type] # as said
+            del token, failing
         carry(NOTHING)
         after = [sys.getrefcount(one) for one in held]
         writer.calls.clear()
