@@ -130,20 +130,20 @@ def test_gunicorn_worker_that_hangs(serve, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize(
-    "command",
+    ("command", "workers"),
     [
-        (*GUNICORN, "--workers", "2", "web:application"),
-        (*GUNICORN, "--workers", "2", "--worker-class", "gevent", "web:application"),
-        (*UVICORN, "--workers", "2"),
-        (*HYPERCORN, "--workers", "1"),  # of several, the first to end has the others killed
-        (*UWSGI, "--master", "--processes", "2"),
+        ((*GUNICORN, "--workers", "2", "web:application"), 2),
+        ((*GUNICORN, "--workers", "2", "--worker-class", "gevent", "web:application"), 2),
+        ((*UVICORN, "--workers", "2"), 2),
+        ((*HYPERCORN, "--workers", "1"), 1),  # of several, the first to end has the others killed
+        ((*UWSGI, "--master", "--processes", "2"), 2),
     ],
     ids=["gunicorn", "gunicorn-gevent", "uvicorn", "hypercorn", "uwsgi"],
 )
-def test_last_profile(serve, command, number):
+def test_last_profile(serve, command, workers, number):
     """What workers sampled since the last upload arrives when their server is told to end."""
     server = serve(*command, **LONG)
-    told = server.work(1, at_least=4) if command[-1] == "1" else server.work(at_least=1)
+    told = server.work(workers, at_least=1 if workers > 1 else 4)  # the samples of one request are too few
     server.stop(number)
     pids = {answer["pid"] for answer in told}
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the workers' end")
@@ -201,9 +201,13 @@ def test_first_sample_of_a_worker(serve):
     assert server.stop() == 0
 
 
-def span_ids(receiver):
-    """The span ids that samples carry."""
-    return {sample.label("span_id") for sample in receiver.samples(SERVICE)}
+def wait_until_arrived(receiver, told):
+    """Return when there are samples with the span id of each answer."""
+
+    def arrived():
+        return {answer["span_id"] for answer in told} <= {sample.label("span_id") for sample in receiver.samples(SERVICE)}
+
+    wait_until(arrived, "the profile of every request", 30)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +220,7 @@ def test_uwsgi(serve, options):
     server = serve(*UWSGI, *options, OTEL_PROFILING_UPLOAD_INTERVAL="1s")
     told = server.work(workers=2 if options else 1)
     if not options:  # without a master uWSGI does not always let Python exit, and then the last profile is lost
-        wait_until(lambda: {a["span_id"] for a in told} <= span_ids(server.receiver), "the profile of every request", 30)
+        wait_until_arrived(server.receiver, told)
     assert server.stop() in ((0,) if options else (0, 30))  # alone, uWSGI may leave with its own "end" code
     assert_profiled(server.receiver, told)
     assert_quiet(server)
@@ -251,7 +255,7 @@ def test_hypercorn_workers(serve):
     """Its workers too, as long as they run: at the end it kills all but the first that ends (0.18)."""
     server = serve(*HYPERCORN, "--workers", "2")
     told = server.work()
-    wait_until(lambda: {a["span_id"] for a in told} <= span_ids(server.receiver), "the profile of every request", 30)
+    wait_until_arrived(server.receiver, told)
     server.stop()
     assert_own_instances(assert_profiled(server.receiver, told))
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import opentelemetry.context as context_api
 
-from .. import thread_labels
 from ..thread_labels import carry
+from .loops import followed_loop
 
 
 def install() -> Callable[[], None] | None:
@@ -36,13 +36,11 @@ def watched_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:
     from ._context_watcher import enter_loop, leave_loop  # noqa: PLC0415 - not there on older Pythons
 
     @functools.wraps(run_forever)
-    def run_forever_and_follow(self: Any) -> None:
-        thread_labels.enter_loop()
+    def run_forever_watched(self: Any) -> None:
         outer = enter_loop()
         try:
             run_forever(self)
         finally:
             leave_loop(outer)
-            thread_labels.leave_loop()
 
-    return run_forever_and_follow
+    return followed_loop(run_forever_watched)
