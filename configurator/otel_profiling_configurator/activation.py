@@ -121,12 +121,12 @@ class _Activation:
         thread_labels.refresh()
         _register_fork_hook()
 
-    def _start_agent(self, agent: agents.Agent) -> bool:
-        """Start the agent and what ends it; whether it has started."""
+    def _start_agent(self, agent: agents.Agent, watched: bool = True) -> bool:
+        """Start the agent, what ends it and what watches its server; whether it has started."""
         self._undos.append(agent.stop)
         self._undos.append(agent.stop_at_exit())
         self._undos.append(process_models.before_fatal_signal(agent.stop))
-        if agent.start(*self._identity()):
+        if agent.start(*self._identity()) and watched:
             guard.guarded("watch the profile server")(self._watch_server)(agent)
         return agent.running
 
@@ -175,9 +175,13 @@ class _Activation:
         )
 
     def start_in_worker(self) -> None:
-        """Start the agent in a process whose fork Python's hooks did not hear of; nothing may log here either."""
+        """Start the agent in a process whose fork Python's hooks did not hear of; nothing may log here either.
+
+        Nor may a thread of ours want the GIL there: Python has not made it anew, so that it may still count a thread of the
+        parent among those that wait, and then the first time that two threads want it, both wait for ever (glibc, uWSGI 2.0).
+        """
         if self._agent is not None and not self._agent.running:
-            self._start_agent(self._agent)
+            self._start_agent(self._agent, watched=os.getpid() == self._process)
             _relabel()
 
     def before_fork(self) -> None:

@@ -31,6 +31,8 @@ HYPERCORN = ("hypercorn", "--bind", "127.0.0.1:{port}", "web:asgi")
 UWSGI = ("uwsgi", "--http-socket", "127.0.0.1:{port}", "--enable-threads", "--die-on-term", "--wsgi-file", "web.py")
 LONG = {"OTEL_PROFILING_UPLOAD_INTERVAL": "60s"}
 """So that nothing arrives but what is sent on the way out."""
+RARE = {"OTEL_BSP_SCHEDULE_DELAY": "5000"}
+"""OpenTelemetry's default. uWSGI's workers hang, also without us, if a thread of the master wants the GIL as they fork."""
 
 
 @pytest.fixture
@@ -142,8 +144,10 @@ def test_gunicorn_worker_that_hangs(serve, tmp_path):
 )
 def test_last_profile(serve, command, workers, number):
     """What workers sampled since the last upload arrives when their server is told to end."""
-    server = serve(*command, **LONG)
+    server = serve(*command, **LONG, **(RARE if command[0] == "uwsgi" else {}))
     told = server.work(workers, at_least=1 if workers > 1 else 4)  # the samples of one request are too few
+    if command[0] == "uwsgi":
+        wait_until_idle(server, told)
     server.stop(number)
     pids = {answer["pid"] for answer in told}
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "the workers' end")
@@ -210,6 +214,15 @@ def wait_until_arrived(receiver, told):
     wait_until(arrived, "the profile of every request", 30)
 
 
+def wait_until_idle(server, told):
+    """Return when uWSGI's workers are done with each answer: one that still closes its request leaves without Python's exit.
+
+    A client has its answer before that. (``uwsgi_python_atexit`` of 2.0.31 does nothing in a worker that is busy.)
+    """
+    wait_until(lambda: server.output.count("=> generated ") == len(told), "the end of each request")
+    time.sleep(0.2)  # the request is written to the log shortly before it is over
+
+
 @pytest.mark.parametrize(
     "options",
     [("--master", "--processes", "2"), ("--master", "--processes", "2", "--lazy-apps"), ()],
@@ -217,9 +230,11 @@ def wait_until_arrived(receiver, told):
 )
 def test_uwsgi(serve, options):
     """Workers are profiled though uWSGI forks in C, and end as they would without us."""
-    server = serve(*UWSGI, *options, OTEL_PROFILING_UPLOAD_INTERVAL="1s")
+    server = serve(*UWSGI, *options, OTEL_PROFILING_UPLOAD_INTERVAL="1s", **RARE)
     told = server.work(workers=2 if options else 1)
-    if not options:  # without a master uWSGI does not always let Python exit, and then the last profile is lost
+    if options:
+        wait_until_idle(server, told)
+    else:  # without a master uWSGI does not always let Python exit, and then the last profile is lost
         wait_until_arrived(server.receiver, told)
     assert server.stop() in ((0,) if options else (0, 30))  # alone, uWSGI may leave with its own "end" code
     assert_profiled(server.receiver, told)
@@ -236,8 +251,9 @@ def test_uwsgi_with_a_hook_of_the_application(serve, tmp_path):
         "@uwsgidecorators.postfork\ndef forked(): print('postfork in', os.getpid(), flush=True)\n"
     )
     options = ("--master", "--processes", "2", "--wsgi-file", str(tmp_path / "hooked.py"))
-    server = serve(*UWSGI[:-2], *options)
+    server = serve(*UWSGI[:-2], *options, **RARE)
     told = server.work()
+    wait_until_idle(server, told)
     assert server.stop() == 0
     for pid in assert_profiled(server.receiver, told):
         assert f"postfork in {pid}" in server.output

@@ -744,6 +744,36 @@ def test_uwsgi(global_provider: TracerProvider, pyroscope: Pyroscope, monkeypatc
     assert len(pyroscope.agents) == 1
 
 
+@pytest.fixture
+def started_watches(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What would watch the server, but doesn't here, and no proxy stands in between."""
+    started: list[object] = []
+
+    def start(watch: object) -> None:
+        started.append(watch)
+
+    monkeypatch.setattr(activation.ServerWatch, "start", start)
+    for name in settings.PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    return started
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_uwsgi_without_threads_of_ours(
+    forked: bool, started_watches: list[object], global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody watches the server in a worker that was forked: there another thread could make both hang."""
+    assert global_provider
+    hooks: list[Any] = []
+    monkeypatch.setattr(process_models, "is_uwsgi", lambda: True)
+    monkeypatch.setattr(process_models, "in_each_uwsgi_worker", hooks.append)
+    activate()
+    if forked:
+        monkeypatch.setattr(os, "getpid", lambda: 99)
+    hooks[0]()
+    assert len(started_watches) == (0 if forked else 1)
+
+
 def test_leaving_without_atexit(global_provider: TracerProvider, pyroscope: Pyroscope) -> None:
     """What children call before they leave ends the agent that runs, and is harmless where none does."""
     assert global_provider
@@ -755,18 +785,12 @@ def test_leaving_without_atexit(global_provider: TracerProvider, pyroscope: Pyro
 
 
 @pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
-def test_watch_behind_a_proxy(proxy: str, global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watch_behind_a_proxy(
+    proxy: str, started_watches: list[object], global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server is not watched where a proxy stands in between: it may answer us otherwise than the agent."""
     assert global_provider
-    started_watches: list[object] = []
-
-    def start(watch: object) -> None:
-        started_watches.append(watch)
-
-    monkeypatch.setattr(activation.ServerWatch, "start", start)
     monkeypatch.setenv("https_proxy", proxy)
-    for name in settings.PROXIES:
-        monkeypatch.delenv(name, raising=False)
     activate()
     assert len(started_watches) == (0 if proxy else 1)
     activation._before_fork()
