@@ -1,33 +1,79 @@
 """What `under_load.py` serves: one route in FastAPI and in Flask, about a millisecond of Python work for each request.
 
-`UNDER_LOAD_AGENT` says what the application starts by itself, as applications that use these packages do: nothing, the
-profiler (``agent``) or the profiler and Grafana's span processor (``pyroscope-otel``).
+Another route puts the process from one configuration into another, each by its own public functions: what is compared then runs
+in the same process, with the same threads, memory and connections.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry import trace
+from otel_profiling_configurator import activate, deactivate
+
+PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 
 
-def start_agent() -> None:
-    """Start what was asked for. In the process that serves: an agent does not survive a fork."""
-    wanted = os.environ.get("UNDER_LOAD_AGENT", "")
-    if wanted:
-        import pyroscope
+def plain() -> Callable[[], None]:
+    """Nothing but OpenTelemetry, as `opentelemetry-distro` has configured it."""
+    return lambda: None
 
-        pyroscope.configure(
-            application_name="under-load",
-            server_address=os.environ["UNDER_LOAD_SERVER"],
-            upload_interval=int(os.environ["UNDER_LOAD_UPLOAD_SECONDS"]),
-        )
-    if wanted == "pyroscope-otel":
-        from pyroscope.otel import PyroscopeSpanProcessor
 
-        trace.get_tracer_provider().add_span_processor(PyroscopeSpanProcessor())
+def agent(name: str = AGENT) -> Callable[[], None]:
+    """Start the profiler, as an application does that uses it alone; return what stops it."""
+    import pyroscope
+
+    pyroscope.configure(
+        application_name=name,
+        server_address=os.environ["OTEL_PROFILING_SERVER_ADDRESS"],
+        upload_interval=int(os.environ["UNDER_LOAD_UPLOAD_SECONDS"]),
+    )
+    return pyroscope.shutdown  # type: ignore[no-any-return] # untyped
+
+
+def pyroscope_otel() -> Callable[[], None]:
+    """Start the profiler and Grafana's span processor; return what takes both away."""
+    from pyroscope.otel import PyroscopeSpanProcessor
+
+    stop = agent(PYROSCOPE_OTEL)
+    provider: Any = trace.get_tracer_provider()
+    processors = provider._active_span_processor  # the SDK has no public way to take one away
+    before = processors._span_processors
+    provider.add_span_processor(PyroscopeSpanProcessor())
+
+    def undo() -> None:
+        processors._span_processors = before
+        stop()
+
+    return undo
+
+
+def ours() -> Callable[[], None]:
+    """Activate what the configurator of `otel-profiling-distro` does; return what undoes it."""
+    os.environ["OTEL_PROFILING_ENABLED"] = "true"
+    deactivate()  # what was activated when this was "false": nothing
+    activate()
+    provider: Any = trace.get_tracer_provider()
+    for scope in tuple(provider._tracers):  # those that were made before us, where there usually are none
+        provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
+    return deactivate
+
+
+CONFIGURATIONS = {PLAIN: plain, AGENT: agent, PYROSCOPE_OTEL: pyroscope_otel, OURS: ours}
+"""Name to what makes it."""
+
+_leave = plain()
+
+
+def enter(configuration: str) -> str:
+    """Put this process into another configuration, and return its name."""
+    global _leave  # noqa: PLW0603 - what is switched is the process
+    _leave()
+    _leave = CONFIGURATIONS[configuration]()
+    return configuration
 
 
 def work() -> int:
@@ -41,7 +87,6 @@ def work() -> int:
 def fastapi_app() -> Any:
     from fastapi import FastAPI
 
-    start_agent()
     app = FastAPI()
     tracer = trace.get_tracer("under-load")
 
@@ -52,13 +97,16 @@ def fastapi_app() -> Any:
             await asyncio.sleep(0)
         return {"number": number, "total": total + work()}
 
+    @app.get("/enter/{configuration}")
+    async def switch(configuration: str) -> str:
+        return enter(configuration)
+
     return app
 
 
 def flask_app() -> Any:
     from flask import Flask
 
-    start_agent()
     app = Flask(__name__)
     tracer = trace.get_tracer("under-load")
 
@@ -67,5 +115,9 @@ def flask_app() -> Any:
         with tracer.start_as_current_span("load"):
             total = work()
         return {"number": number, "total": total + work()}
+
+    @app.get("/enter/<configuration>")
+    def switch(configuration: str) -> str:
+        return enter(configuration)
 
     return app

@@ -1,12 +1,12 @@
 """Requests per second, p99 and CPU time: FastAPI and Flask under load, without profiling, with it, and with labels.
 
-FastAPI runs on uvicorn with uvloop, Flask on a gunicorn worker with threads, under ``opentelemetry-instrument``. One server of
-each configuration is started; `wrk` keeps some connections to one of them busy, so that it is at its limit, while the others
-are stopped, and they take turns in random order: whatever else the machine does falls on all of them. They are started
-anew several times. Spans and profiles go to a server that takes everything and reads nothing, and at the end it is made sure
-that they did. Ratios are between turns of the same round; figures are medians, with 95 % intervals from a bootstrap over the
-starts. CPU time is that of all the server's processes and threads, the agent's too, for each request: where others use the
-machine it says more than requests per second do.
+FastAPI runs on uvicorn with uvloop, Flask on a gunicorn worker with threads, under ``opentelemetry-instrument``. `wrk` keeps
+some connections to the server busy, so that it is at its limit, while the server is put into one configuration after the other,
+in random order: one process takes all the turns (`served.py` has how), since two that run the same code differ by more than
+what is to be measured. It is started anew several times. Spans and profiles go to a server that takes everything and reads
+nothing, and at the end it is made sure that they did. Ratios are between turns of the same round; figures are medians, with
+95 % intervals from a bootstrap over the starts. CPU time is that of all the server's processes and threads, the agent's too,
+for each request: where others use the machine it says more than requests per second do.
 
 Run as ``python tests/benchmarks/under_load.py``; prints Markdown. (`http.py` it can't be called: Python would take it for its
 own module of that name.)
@@ -15,6 +15,7 @@ own module of that name.)
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import json
 import math
@@ -36,27 +37,25 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import served
 from intervals import Estimate, median_of
 
 from otel_profiling_distro.receiver.body import decode_content
 from otel_profiling_distro.receiver.pprof import decode_push
 
-UPSTREAM = {"OTEL_PYTHON_DISTRO": "distro", "OTEL_PYTHON_CONFIGURATOR": "configurator", "OTEL_PROFILING_ENABLED": "false"}
 CONFIGURATIONS = {
-    "plain OpenTelemetry": UPSTREAM,
-    "and the agent, no labels": {**UPSTREAM, "UNDER_LOAD_AGENT": "agent"},
-    "and pyroscope-otel": {**UPSTREAM, "UNDER_LOAD_AGENT": "pyroscope-otel"},
-    "otel-profiling-distro": {"OTEL_PYTHON_DISTRO": "profiling", "OTEL_PYTHON_CONFIGURATOR": "profiling"},
+    served.PLAIN: "plain OpenTelemetry",
+    served.AGENT: "and the agent, no labels",
+    served.PYROSCOPE_OTEL: "and pyroscope-otel",
+    served.OURS: "otel-profiling-distro",
 }
-"""Name to the environment that makes it."""
-PLAIN, AGENT, *LABELLED = CONFIGURATIONS
+"""Name of a configuration to what it is called in the table."""
 
 CONNECTIONS = 8
-WARM_UP_SECONDS = 2
-UPLOAD_SECONDS = 4
-"""Between uploads of the agent: fewer than a turn has, so that each turn has at least one, and fewer than the usual 10."""
-PAUSE_SECONDS = 0.5
-"""After a server goes on: the sampler first makes up for the samples that it missed."""
+WARM_UP_SECONDS = 1
+"""After a switch: the agent has just started, and its threads are found out."""
+UPLOAD_SECONDS = 1
+"""Between uploads of the agent: each turn has some. (The usual 10 would be longer than a turn.)"""
 FRAMEWORKS = {
     "FastAPI": "uvicorn --factory served:fastapi_app --loop uvloop --no-access-log --log-level warning --port {port}",
     "Flask": f"gunicorn served:flask_app() --worker-class gthread --threads {CONNECTIONS} --keep-alive 60 --timeout 0 "
@@ -90,11 +89,15 @@ class Sink(ThreadingHTTPServer):
         self.profiles: list[bytes] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def labelled(self) -> float:
-        """Return the share of readings that have a span's name, of all profiles that came."""
-        samples = [sample for body in self.profiles for sample in decode_push(body)[1]]
-        named = sum(sample.count for sample in samples if sample.label("span_name"))
-        return named / sum(sample.count for sample in samples)
+    def labelled(self) -> dict[str, float]:
+        """Return the share of readings that have a span's name, for each application of which a profile came."""
+        readings, named = collections.Counter[str](), collections.Counter[str]()
+        for body in self.profiles:
+            for sample in decode_push(body)[1]:
+                application = sample.series["service_name"]
+                readings[application] += sample.count
+                named[application] += sample.count if sample.label("span_name") else 0
+        return {application: named[application] / count for application, count in readings.items()}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -117,40 +120,42 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def generation(framework: str, rounds: int, seconds: float, wrk: list[str], turns: dict[str, list[list[Turn]]]) -> None:
-    """Let fresh servers take turns for some rounds, and add those to `turns`."""
-    with contextlib.ExitStack() as stack:
-        servers = {name: stack.enter_context(served(framework, name)) for name in CONFIGURATIONS}
-        for name, server in servers.items():
+    """Let a fresh server take turns for some rounds, and add those to `turns`."""
+    with served_by(framework) as server:
+        load(wrk, server, WARM_UP_SECONDS)
+        for name in CONFIGURATIONS:
             turns[name].append([])
-            with server.going_on():
-                load(wrk, server, WARM_UP_SECONDS)
         names = list(CONFIGURATIONS)
         for _ in range(rounds):
             random.shuffle(names)  # not in a cycle: what one leaves in the machine's caches is not always for the same next one
             for name in names:
-                with servers[name].going_on():
-                    turns[name][-1].append(load(wrk, servers[name], seconds))
+                server.enter(name)
+                load(wrk, server, WARM_UP_SECONDS)
+                turns[name][-1].append(load(wrk, server, seconds))
 
 
 class Server(NamedTuple):
-    """A server that was started, and is stopped most of the time."""
+    """A server that was started."""
 
     url: str
     group: int
     """Its processes."""
 
-    @contextlib.contextmanager
-    def going_on(self) -> Iterator[None]:
-        """Let it run for a while."""
-        os.killpg(self.group, signal.SIGCONT)
-        time.sleep(PAUSE_SECONDS)
-        yield
-        os.killpg(self.group, signal.SIGSTOP)
+    @property
+    def item(self) -> str:
+        """Where it does some work."""
+        return f"{self.url}/items/7"
+
+    def enter(self, configuration: str) -> None:
+        """Put it into another configuration."""
+        with urllib.request.urlopen(f"{self.url}/enter/{configuration}", timeout=30) as response:  # noqa: S310 - our own server
+            if response.read().decode().strip('"\n') != configuration:
+                raise RuntimeError(f"the server did not become {configuration}")
 
 
 @contextlib.contextmanager
-def served(framework: str, configuration: str) -> Iterator[Server]:
-    """Start a server and stop it until it is used; in the end, make sure that it was what it is called.
+def served_by(framework: str) -> Iterator[Server]:
+    """Start a server; in the end, make sure that it was in the configurations that it was put into.
 
     Raises:
         RuntimeError: it was not, or does not answer; with what the server has said.
@@ -158,10 +163,10 @@ def served(framework: str, configuration: str) -> Iterator[Server]:
     sink = Sink()
     with tempfile.TemporaryFile() as log:
         try:
-            with started(framework, environment(configuration, sink.url), log) as server:
+            with telling(log), started(framework, environment(sink.url), log) as server:
                 yield server
             with telling(log):
-                check(configuration, sink)
+                check(sink)
         finally:
             sink.shutdown()
             sink.server_close()
@@ -193,12 +198,9 @@ def started(framework: str, variables: dict[str, str], log: IO[bytes]) -> Iterat
         start_new_session=True,
     )
     try:
-        url = f"http://127.0.0.1:{port}/items/7"
-        with telling(log):
-            wait_for(url, process)
-        os.killpg(process.pid, signal.SIGSTOP)
-        yield Server(url, process.pid)
-        os.killpg(process.pid, signal.SIGCONT)
+        server = Server(f"http://127.0.0.1:{port}", process.pid)
+        wait_for(server.item, process)
+        yield server
         # Both end in good order and send what they have. (By SIGTERM uvicorn kills itself in the end.)
         process.send_signal(signal.SIGINT if program == "uvicorn" else signal.SIGTERM)
         process.wait(30)
@@ -208,22 +210,24 @@ def started(framework: str, variables: dict[str, str], log: IO[bytes]) -> Iterat
         process.wait()
 
 
-def environment(configuration: str, server: str) -> dict[str, str]:
-    """Return the environment of a server that sends to `server`."""
+def environment(sink: str) -> dict[str, str]:
+    """Return the environment of a server that begins with plain OpenTelemetry and sends to `sink`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYROSCOPE_"))}
     return {
         **inherited,
         "PYTHONPATH": str(Path(__file__).parent),
-        "OTEL_SERVICE_NAME": "under-load",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": server,
+        "OTEL_PYTHON_DISTRO": "distro",
+        "OTEL_PYTHON_CONFIGURATOR": "configurator",
+        "OTEL_PROFILING_ENABLED": "false",
+        "OTEL_PYTHON_EXCLUDED_URLS": "/enter/",
+        "OTEL_SERVICE_NAME": served.OURS,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": sink,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
-        "OTEL_PROFILING_SERVER_ADDRESS": server,
+        "OTEL_PROFILING_SERVER_ADDRESS": sink,
         "OTEL_PROFILING_UPLOAD_INTERVAL": f"{UPLOAD_SECONDS}s",
         "UNDER_LOAD_UPLOAD_SECONDS": str(UPLOAD_SECONDS),
-        "UNDER_LOAD_SERVER": server,
-        **CONFIGURATIONS[configuration],
     }
 
 
@@ -257,7 +261,7 @@ def load(wrk: list[str], server: Server, seconds: float) -> Turn:
         str(CONNECTIONS),
         "--duration",
         f"{max(1, round(seconds))}s",
-        server.url,
+        server.item,
     ]
     before = cpu_seconds(server.group)
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -280,16 +284,16 @@ def cpu_seconds(group: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK") if found else math.nan
 
 
-def check(configuration: str, sink: Sink) -> None:
+def check(sink: Sink) -> None:
     """Make sure that spans arrived, and profiles with labels or without.
 
     Raises:
-        RuntimeError: this was not the configuration that it should have been.
+        RuntimeError: a configuration was not what it should have been.
     """
-    labelled = sink.labelled() if sink.profiles else None
-    expected = {PLAIN: labelled is None, AGENT: labelled == 0}.get(configuration, labelled is not None and labelled > 0.3)
-    if not expected or not sink.traces:
-        raise RuntimeError(f"{configuration}: {sink.traces} exports of spans; share of samples with a span: {labelled}")
+    labelled = sink.labelled()
+    bare = labelled.pop(served.AGENT, None)
+    if not sink.traces or bare != 0 or set(labelled) != {served.PYROSCOPE_OTEL, served.OURS} or min(labelled.values()) < 0.3:
+        raise RuntimeError(f"{sink.traces} exports of spans; share of samples with a span: {labelled}, without labels: {bare}")
 
 
 def shown(estimate: Estimate) -> str:
@@ -298,10 +302,10 @@ def shown(estimate: Estimate) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 22 minutes.")
-    parser.add_argument("--generations", type=int, default=6, help="how often the servers are started anew")
-    parser.add_argument("--rounds", type=int, default=4, help="turns that each server takes")
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long a turn is")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 24 minutes.")
+    parser.add_argument("--generations", type=int, default=8, help="how often the server is started anew")
+    parser.add_argument("--rounds", type=int, default=7, help="turns that each configuration takes then")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long a turn is")
     parser.add_argument("--frameworks", nargs="*", default=list(FRAMEWORKS), choices=FRAMEWORKS)
     parser.add_argument("--json", help="where to keep the figures")
     arguments = parser.parse_args()
@@ -322,9 +326,9 @@ def main() -> None:
             turns: dict[str, list[list[Turn]]] = {name: [] for name in CONFIGURATIONS}
             for _ in range(arguments.generations):
                 generation(framework, arguments.rounds, arguments.seconds, [wrk, "--script", str(script)], turns)
-            for name in CONFIGURATIONS:
+            for name, title in CONFIGURATIONS.items():
                 figures.append({"framework": framework, "configuration": name, "turns": turns[name]})
-                print(f"| {framework} | {name} | {' | '.join(cells(turns[name], turns[AGENT]))} |", flush=True)
+                print(f"| {framework} | {title} | {' | '.join(cells(turns[name], turns[served.AGENT]))} |", flush=True)
     print()
     if arguments.json:
         kept = {"python": python, "connections": CONNECTIONS, "figures": figures}
