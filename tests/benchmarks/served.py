@@ -13,6 +13,7 @@ from typing import Any
 
 from opentelemetry import trace
 from otel_profiling_configurator import activate, deactivate
+from otel_profiling_configurator.thread_labels import enter_loop
 
 PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 
@@ -59,6 +60,8 @@ def ours() -> Callable[[], None]:
     provider: Any = trace.get_tracer_provider()
     for scope in tuple(provider._tracers):  # those that were made before us, where there usually are none
         provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
+    if asyncio._get_running_loop() is not None:
+        enter_loop()  # as every loop does that is started after us
     return deactivate
 
 
