@@ -1,8 +1,8 @@
 /* What `carry` of thread_labels.py does nearly each time, at three quarters of its cost or less, and what calls it with each
  * attach, detach and callback.
  *
- * Only the usual way is here: a context whose span has labels as we make them, nothing to be waited for, no labels from
- * baggage. Everything else is left to the functions of thread_labels.py and sampler.py, which say why things are done.
+ * Only the usual way is here: a context whose span has labels as we make them, and no labels from baggage. Everything else is
+ * left to the functions of thread_labels.py, which say why things are done.
  */
 
 #define PY_SSIZE_T_CLEAN
@@ -14,9 +14,8 @@ static PyObject *carry_in_python, *refresh_in_python, *change, *change_failed, *
 static PyObject *current_span, *span_attribute, *no_labels, *keys, *labels_type;
 static PyObject *of_thread, *add_tag, *remove_tag, *followers;
 
-/* The names of sampler.py and of `opentelemetry.context`, which are looked up with each use, and the class of what the former
- * calls the sampler. */
-static PyObject *sampler_names, *context_names, *followed_type;
+/* The names of thread_labels.py and of `opentelemetry.context`: what is not above is looked up with each use. */
+static PyObject *own_names, *context_names;
 
 static const struct {
     const char *name;
@@ -40,21 +39,13 @@ static const struct {
 
 static int baggage_wanted;
 
-/* Where a thread's record (`_Written`), the labels of a span, and the sampler (`Followed`) keep what is needed here: slots of
- * classes without subclasses. */
-enum {VALUES, NEXT_LOOK, PACE, REMOVE_TAG, FOLLOWERS, LOOPS, VALUES_OF_LABELS, CLOCK, SEEN, SLOTS};
+/* Where a thread's record (`_Written`) and the labels of a span keep what is needed here: slots of classes without subclasses. */
+enum {VALUES, NEXT_LOOK, REMOVE_TAG, FOLLOWERS, LOOPS, VALUES_OF_LABELS, SLOTS};
 static Py_ssize_t slots[SLOTS];
-
-/* Constants of sampler.py. */
-enum {LOOK_SECONDS, BELIEVED, LONG_AGO, FORGOTTEN, TOO_OFTEN, TOO_OFTEN_TO_WAIT, CONSTANTS};
-static const char *const CONSTANT_NAMES[CONSTANTS] = {
-    "LOOK_SECONDS", "BELIEVED", "LONG_AGO", "FORGOTTEN", "TOO_OFTEN", "TOO_OFTEN_TO_WAIT",
-};
-static double constants[CONSTANTS];
 
 #define SLOT(object, slot) (*(PyObject **)((char *)(object) + slots[slot]))
 
-static PyObject *written_name, *followed_name, *clock_gettime_name, *get_current_name;
+static PyObject *written_name, *may_change_name, *get_current_name;
 
 /* The value of a name, borrowed; NULL with an exception where there is none. */
 static PyObject *
@@ -86,16 +77,15 @@ find_slot(PyObject *type, const char *name, Py_ssize_t *found)
 }
 
 PyDoc_STRVAR(use_doc,
-"use(names, sampler_names, context_names, /)\n--\n\n"
-"Learn what the names of `thread_labels`, `sampler` and `opentelemetry.context` mean from now on; all of them or, where it "
-"raises, none.\n\n"
+"use(names, context_names, /)\n--\n\n"
+"Learn what the names of `thread_labels` and `opentelemetry.context` mean from now on; all of them or, where it raises, none.\n\n"
 "Raises:\n    KeyError: One is missing.\n    AttributeError: A class has lost a slot.\n    TypeError: It is none any more.");
 
 static PyObject *
 use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
-    if (count != 3 || !PyDict_Check(arguments[0]) || !PyDict_Check(arguments[1]) || !PyDict_Check(arguments[2])) {
-        PyErr_SetString(PyExc_TypeError, "use() takes the dictionaries of three modules");
+    if (count != 2 || !PyDict_Check(arguments[0]) || !PyDict_Check(arguments[1])) {
+        PyErr_SetString(PyExc_TypeError, "use() takes the dictionaries of two modules");
         return NULL;
     }
     PyObject *names = arguments[0], *meanings[Py_ARRAY_LENGTH(NAMES)];
@@ -104,43 +94,30 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
             return NULL;
         }
     }
-    double values[CONSTANTS];
-    for (size_t i = 0; i < CONSTANTS; i++) {
-        PyObject *constant = meaning_of(arguments[1], CONSTANT_NAMES[i]);
-        values[i] = constant == NULL ? -1.0 : PyFloat_AsDouble(constant);
-        if (values[i] == -1.0 && PyErr_Occurred()) {
-            return NULL;
-        }
-    }
     PyObject *record = meaning_of(names, "_Written");
     PyObject *labels = record == NULL ? NULL : meaning_of(names, "SpanLabels");
-    PyObject *sampler = labels == NULL ? NULL : meaning_of(arguments[1], "Followed");
-    PyObject *baggage = sampler == NULL ? NULL : meaning_of(names, "_baggage_names");
+    PyObject *baggage = labels == NULL ? NULL : meaning_of(names, "_baggage_names");
     int wanted = baggage == NULL ? -1 : PyObject_IsTrue(baggage);
     Py_ssize_t found[SLOTS];
     if (wanted < 0 || find_slot(record, "values", &found[VALUES]) < 0 || find_slot(record, "next_look", &found[NEXT_LOOK]) < 0
-        || find_slot(record, "pace", &found[PACE]) < 0 || find_slot(record, "remove_tag", &found[REMOVE_TAG]) < 0
+        || find_slot(record, "remove_tag", &found[REMOVE_TAG]) < 0
         || find_slot(record, "followers", &found[FOLLOWERS]) < 0 || find_slot(record, "loops", &found[LOOPS]) < 0
-        || find_slot(labels, "values", &found[VALUES_OF_LABELS]) < 0
-        || find_slot(sampler, "clock", &found[CLOCK]) < 0 || find_slot(sampler, "seen", &found[SEEN]) < 0) {
+        || find_slot(labels, "values", &found[VALUES_OF_LABELS]) < 0) {
         return NULL;
     }
     baggage_wanted = wanted;
     memcpy(slots, found, sizeof slots);
-    memcpy(constants, values, sizeof constants);
     /* Held before anything is let go: that may run an application's code, which may call this again. */
-    PyObject *formers[Py_ARRAY_LENGTH(NAMES) + 3];
+    PyObject *formers[Py_ARRAY_LENGTH(NAMES) + 2];
     size_t last = Py_ARRAY_LENGTH(NAMES);
     for (size_t i = 0; i < last; i++) {
         formers[i] = *NAMES[i].place;
         *NAMES[i].place = Py_NewRef(meanings[i]);
     }
-    formers[last] = sampler_names;
-    sampler_names = Py_NewRef(arguments[1]);
-    formers[last + 1] = followed_type;
-    followed_type = Py_NewRef(sampler);
-    formers[last + 2] = context_names;
-    context_names = Py_NewRef(arguments[2]);
+    formers[last] = context_names;
+    context_names = Py_NewRef(arguments[1]);
+    formers[last + 1] = own_names;
+    own_names = Py_NewRef(names);
     for (size_t i = 0; i < Py_ARRAY_LENGTH(formers); i++) {
         Py_XDECREF(formers[i]);
     }
@@ -168,101 +145,6 @@ values_in(PyObject *context)
     Py_XINCREF(values);
     Py_DECREF(labels);
     return values;
-}
-
-/* The time as `monotonic` tells it; -1.0 with an exception where it does not. */
-static double
-time_now(void)
-{
-    PyObject *now = PyObject_CallNoArgs(monotonic);
-    if (now == NULL) {
-        return -1.0;
-    }
-    double seconds = PyFloat_AsDouble(now);
-    Py_DECREF(now);
-    return seconds;
-}
-
-static int
-set_number(PyObject *object, int slot, double number)
-{
-    PyObject *value = PyFloat_FromDouble(number);
-    if (value == NULL) {
-        return -1;
-    }
-    Py_XSETREF(SLOT(object, slot), value);
-    return 0;
-}
-
-/* Whether the sampler has not worked since it was last seen to rest; 0, too, where that can't be told. */
-static int
-is_at_rest(PyObject *followed)
-{
-    PyObject *clock_gettime = PyDict_GetItemWithError(sampler_names, clock_gettime_name);
-    PyObject *clock = SLOT(followed, CLOCK), *seen = SLOT(followed, SEEN);
-    if (clock_gettime == NULL || clock == NULL || seen == NULL) {
-        return 0;
-    }
-    Py_INCREF(clock_gettime);
-    Py_INCREF(clock);
-    Py_INCREF(seen);
-    PyObject *used = PyObject_CallOneArg(clock_gettime, clock);
-    int same = used != NULL && PyFloat_CheckExact(used) && PyFloat_CheckExact(seen)
-               && PyFloat_AS_DOUBLE(used) == PyFloat_AS_DOUBLE(seen);
-    Py_XDECREF(used);
-    Py_DECREF(seen);
-    Py_DECREF(clock);
-    Py_DECREF(clock_gettime);
-    return same;
-}
-
-/* `may_change` of sampler.py where no sample is being taken: 1 if labels may change now, 0 if it has to be asked. Never raises. */
-static int
-look(PyObject *account, double now, int put_off)
-{
-    PyObject *next_look = SLOT(account, NEXT_LOOK), *pace = SLOT(account, PACE);
-    PyObject *followed = PyDict_GetItemWithError(sampler_names, followed_name);
-    if (followed == NULL || !Py_IS_TYPE(followed, (PyTypeObject *)followed_type) || next_look == NULL
-        || !PyFloat_CheckExact(next_look) || pace == NULL || !PyFloat_CheckExact(pace)) {
-        return 0;
-    }
-    double old_pace = PyFloat_AS_DOUBLE(pace), since = now + constants[LOOK_SECONDS] - PyFloat_AS_DOUBLE(next_look);
-    double longest = old_pace < constants[TOO_OFTEN_TO_WAIT] ? old_pace * constants[BELIEVED] : constants[LONG_AGO];
-    double new_pace = since < longest ? since : longest;
-    if (new_pace < old_pace * constants[FORGOTTEN]) {
-        new_pace = old_pace * constants[FORGOTTEN];
-    }
-    int may = new_pace < constants[put_off ? TOO_OFTEN : TOO_OFTEN_TO_WAIT];
-    if (!may) {
-        Py_INCREF(followed);
-        may = is_at_rest(followed);
-        Py_DECREF(followed);
-    }
-    if (may) {
-        may = set_number(account, PACE, new_pace) == 0 && set_number(account, NEXT_LOOK, now + constants[LOOK_SECONDS]) == 0;
-    }
-    PyErr_Clear();
-    return may;
-}
-
-PyDoc_STRVAR(may_change_at_once_doc,
-"may_change_at_once(account, now, put_off, /)\n--\n\n"
-"Do what `sampler.may_change` does if no sample is being taken, and return True; False: it has to be asked.");
-
-static PyObject *
-may_change_at_once(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
-{
-    PyObject *names = count == 3 ? PyObject_Type(arguments[0]) : NULL;
-    Py_ssize_t next_look, pace;
-    int fits = names != NULL && find_slot(names, "next_look", &next_look) == 0 && find_slot(names, "pace", &pace) == 0
-               && next_look == slots[NEXT_LOOK] && pace == slots[PACE];
-    Py_XDECREF(names);
-    double now = fits ? PyFloat_AsDouble(arguments[1]) : 0.0;
-    if (!fits || PyErr_Occurred()) {
-        PyErr_SetString(PyExc_TypeError, "may_change_at_once() takes an Account, a time and a flag");
-        return NULL;
-    }
-    return PyBool_FromLong(look(arguments[0], now, PyObject_IsTrue(arguments[2]) > 0));
 }
 
 static int
@@ -319,15 +201,30 @@ raised_exception(void)
 static PyObject *
 change_labels(PyObject *record, PyObject *old, PyObject *values)
 {
-    double now = time_now();
-    if (now == -1.0 && PyErr_Occurred()) {
-        return NULL;
+    PyObject *now = PyObject_CallNoArgs(monotonic), *next_look = SLOT(record, NEXT_LOOK);
+    int due = now == NULL ? -1 : next_look == NULL ? 1 : PyObject_RichCompareBool(now, next_look, Py_GE);
+    int may = due < 0 ? -1 : 1;
+    if (due > 0) {
+        if (SLOT(record, FOLLOWERS) != followers) {
+            Py_DECREF(now);
+            return PyObject_CallFunctionObjArgs(change, record, values, NULL);
+        }
+        int put_off = old != no_labels && (values != no_labels || PyObject_IsTrue(SLOT(record, LOOPS)) > 0);
+        PyObject *may_change = PyDict_GetItemWithError(own_names, may_change_name);
+        if (may_change == NULL) {
+            Py_DECREF(now);
+            return PyObject_CallFunctionObjArgs(change, record, values, NULL);
+        }
+        PyObject *arguments[] = {NULL, record, now, put_off ? Py_True : Py_False};
+        Py_INCREF(may_change);
+        PyObject *answer = PyObject_Vectorcall(may_change, arguments + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        Py_DECREF(may_change);
+        may = answer == NULL ? -1 : PyObject_IsTrue(answer);
+        Py_XDECREF(answer);
     }
-    PyObject *next_look = SLOT(record, NEXT_LOOK);
-    int due = next_look == NULL || !PyFloat_CheckExact(next_look) || now >= PyFloat_AS_DOUBLE(next_look);
-    int put_off = old != no_labels && (values != no_labels || PyObject_IsTrue(SLOT(record, LOOPS)) > 0);
-    if (due && (SLOT(record, FOLLOWERS) != followers || !look(record, now, put_off))) {
-        return PyObject_CallFunctionObjArgs(change, record, values, NULL);
+    Py_XDECREF(now);
+    if (may <= 0) {
+        return may < 0 ? NULL : Py_NewRef(Py_None);
     }
     Py_INCREF(values);
     Py_XSETREF(SLOT(record, VALUES), values);
@@ -551,7 +448,6 @@ static PyType_Spec type_spec = {
 
 static PyMethodDef methods[] = {
     {"use", (PyCFunction)(void (*)(void))use, METH_FASTCALL, use_doc},
-    {"may_change_at_once", (PyCFunction)(void (*)(void))may_change_at_once, METH_FASTCALL, may_change_at_once_doc},
     {"carry", carry, METH_O, carry_doc},
     {"refresh", refresh, METH_NOARGS, refresh_doc},
     {"attaching", attaching, METH_O, attaching_doc},
@@ -572,12 +468,10 @@ execute(PyObject *module)
         return -1;
     }
     written_name = PyUnicode_InternFromString("written");
-    followed_name = PyUnicode_InternFromString("_followed");
-    clock_gettime_name = PyUnicode_InternFromString("clock_gettime");
+    may_change_name = PyUnicode_InternFromString("may_change");
     get_current_name = PyUnicode_InternFromString("get_current");
     following_type = (PyTypeObject *)PyType_FromSpec(&type_spec);
-    return written_name == NULL || followed_name == NULL || clock_gettime_name == NULL || get_current_name == NULL
-           || following_type == NULL ? -1 : 0;
+    return written_name == NULL || may_change_name == NULL || get_current_name == NULL || following_type == NULL ? -1 : 0;
 }
 
 static PyModuleDef_Slot module_slots[] = {

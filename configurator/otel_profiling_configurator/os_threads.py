@@ -31,10 +31,10 @@ def _second_instance(name: str) -> Any:
 
 _thread = _second_instance("_thread")
 
-get_ident = _thread.get_ident
+get_ident: Callable[[], int] = _thread.get_ident
 get_native_id: Callable[[], int] = _thread.get_native_id
-allocate_lock = _thread.allocate_lock
-start_thread = _thread.start_new_thread
+allocate_lock: Callable[[], Any] = _thread.allocate_lock
+start_thread: Callable[..., int] = _thread.start_new_thread
 Local: Any = _thread._local
 
 
@@ -133,9 +133,6 @@ class State:
     """
 
     def __init__(self, thread_id: int) -> None:
-        import ctypes  # noqa: PLC0415 - takes milliseconds, and only processes that make spans need it
-
-        self._buffer = ctypes.create_string_buffer(64)
         # Where the thread waits in the kernel, which some kernels keep to themselves, is had at a third of the other's cost.
         for self._name in (f"/task/{thread_id}/wchan", f"/task/{thread_id}/stat"):
             self._file = os.open("/proc/self" + self._name, os.O_RDONLY | os.O_CLOEXEC)
@@ -149,12 +146,7 @@ class State:
 
     def is_asleep(self) -> bool:
         """Whether the thread waits for something: it neither runs nor wants to. The GIL is held, see `are_still`."""
-        length = _libc().pread(self._file, self._buffer, len(self._buffer), 0)
-        if length < 0:
-            raise OSError(errno.EIO, "no state of a thread")
-        text = self._buffer.raw[:length]
-        letter = _letter(text)
-        return letter not in b"RD" if letter else text not in (b"0", b"")
+        return _is_asleep(self._file)
 
     def close(self) -> None:
         """Close the file, if it is still ours: a daemon closes whatever is open, and then the number may be another's."""
@@ -163,7 +155,20 @@ class State:
                 os.close(self._file)
 
 
-def give_way() -> float:
+def is_asleep_in_python(file: int) -> bool:
+    """Whether the thread with this ``wchan`` or ``stat`` file waits for something, see `State.is_asleep`."""
+    import ctypes  # noqa: PLC0415 - takes milliseconds, and only processes that make spans need it
+
+    buffer = ctypes.create_string_buffer(64)
+    length = _libc().pread(file, buffer, len(buffer), 0)
+    if length < 0:
+        raise OSError(errno.EIO, "no state of a thread")
+    text = buffer.raw[:length]
+    letter = _letter(text)
+    return letter not in b"RD" if letter else text not in (b"0", b"")
+
+
+def give_way_in_python() -> float:
     """Let another thread have this one's processor for a while, if one waits for that; return how long, in seconds.
 
     The GIL is held: that thread is one of native code, or of another process.
@@ -219,3 +224,15 @@ def _state(libc: Any, path: bytes) -> bytes:
     libc.read(file, buffer, 127)
     libc.close(file)
     return _letter(buffer.value) or b"S"
+
+
+# What everybody calls.
+give_way: Callable[[], float] = give_way_in_python
+_is_asleep: Callable[[int], bool] = is_asleep_in_python
+
+try:
+    from . import _sampler as _in_c
+except ImportError:  # it was not built: no compiler, no Linux, or a tree for all Pythons
+    _in_c = None  # type: ignore[assignment] # as said
+else:
+    give_way, _is_asleep = _in_c.give_way, _in_c.is_asleep

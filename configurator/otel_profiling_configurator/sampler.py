@@ -30,7 +30,7 @@ no such clocks, nothing is held back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import clock_gettime, monotonic, process_time, thread_time
 
 from .guard import is_of_signal_handler, report
@@ -155,20 +155,35 @@ class Followed:
         OSError: One of them has ended or is at work right now.
     """
 
-    __slots__ = ("asked", "asked_at", "clock", "first", "recorded", "recorder", "recorder_clock", "sampler", "seen", "usual")
+    __slots__ = (
+        "asked_at",
+        "asked_recorded",
+        "asked_used",
+        "clock",
+        "first_recorded",
+        "first_used",
+        "recorded",
+        "recorder",
+        "recorder_clock",
+        "sampler",
+        "seen",
+        "usual",
+    )
 
     def __init__(self, sampler: int, recorder: int) -> None:
         self.clock, self.recorder_clock = cpu_clock(sampler), cpu_clock(recorder)
         """The kernel's ids of their CPU clocks."""
-        self.first = self.seen, self.recorded = clock_gettime(self.clock), clock_gettime(self.recorder_clock)
-        """CPU time of the two when they were found, and when last no sample was being taken."""
+        self.first_used, self.first_recorded = clock_gettime(self.clock), clock_gettime(self.recorder_clock)
+        """CPU time of the two when they were found."""
+        self.seen, self.recorded = self.first_used, self.first_recorded
+        """The same when last no sample was being taken."""
         self.sampler = State(sampler)
         try:
             self.recorder = State(recorder)
         except OSError:
             self.sampler.close()
             raise
-        self.asked, self.asked_at = self.first, 0.0
+        self.asked_used, self.asked_recorded, self.asked_at = self.first_used, self.first_recorded, 0.0
         """What `stands_still` saw last, and when it first saw that."""
         self.usual = 0.0
         """CPU time of the sampler for one sample, in seconds: the lower quarter, roughly, 0 until it is known."""
@@ -179,8 +194,7 @@ class Followed:
         Most samples are over when they are first noticed, and a file that nobody has looked at for a while takes 30 us to read.
         """
         recorded, used = clock_gettime(self.recorder_clock), clock_gettime(self.clock)
-        first_used, first_recorded = self.first
-        share = (recorded - first_recorded) / (used - first_used)
+        share = (recorded - self.first_recorded) / (used - self.first_used)
         if used - self.seen > ONE_SAMPLE * self.usual or recorded - self.recorded <= KEEPS_UP * share * (used - self.seen):
             return False  # there may be another sample, of which the sampler or the recorder waits for a processor
         if clock_gettime(self.recorder_clock) != recorded or clock_gettime(self.clock) != used:
@@ -193,12 +207,12 @@ class Followed:
 
         They may want to, and have no processor; but to put labels off for longer is worse.
         """
-        asked = clock_gettime(self.clock), clock_gettime(self.recorder_clock)
-        if asked != self.asked:
-            self.asked, self.asked_at = asked, now
+        used, recorded = clock_gettime(self.clock), clock_gettime(self.recorder_clock)
+        if used != self.asked_used or recorded != self.asked_recorded:
+            self.asked_used, self.asked_recorded, self.asked_at = used, recorded, now
         if now < self.asked_at + LOOK_SECONDS:
             return False  # the one takes some time to wake the other
-        self.note(*asked)
+        self.note(used, recorded)
         return True
 
     def note(self, used: float, recorded: float) -> None:
@@ -260,7 +274,7 @@ def follow(older_threads: Iterable[int] | None, *, reads_one_thread: bool = True
         followed.close()
 
 
-def may_change(account: Account, now: float, put_off: bool) -> bool:
+def may_change_in_python(account: Account, now: float, put_off: bool) -> bool:
     """Return whether the calling thread may change its labels now; it may have to wait for that here.
 
     Args:
@@ -283,11 +297,22 @@ def may_change(account: Account, now: float, put_off: bool) -> bool:
         if pace < (TOO_OFTEN if put_off else TOO_OFTEN_TO_WAIT) or clock_gettime(followed.clock) == followed.seen:
             return True  # spans that come and go so fast can't be told apart: most changes would not even be looked at
         return followed.has_recorded() or _wait(followed, now, put_off and pace < OFTEN) or account.has_put_off_enough(now)
+    except Exception as error:  # noqa: BLE001 - called from inside the application's attach and detach
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> bool:
+    """See to what was raised instead of an answer: labels may change, and nothing is followed any more.
+
+    What a signal handler of the application's has raised is raised again.
+    """
+    try:
+        raise error
     except OSError:  # the agent was stopped, or this kernel has no such clocks
         if is_of_signal_handler():  # a `TimeoutError`
             raise
         follow(None)
-    except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
+    except Exception:  # noqa: BLE001 - as above
         report("wait for the sampler")
         follow(None)
     return True
@@ -360,3 +385,15 @@ def _tell_apart(older_threads: frozenset[int]) -> None:
         except OSError:  # one is at work right now
             if is_of_signal_handler():
                 raise
+
+
+# What everybody calls.
+may_change: Callable[[Account, float, bool], bool] = may_change_in_python
+
+try:
+    from . import _sampler as _in_c
+except ImportError:  # it was not built: no compiler, no Linux, or a tree for all Pythons
+    _in_c = None  # type: ignore[assignment] # as said
+else:
+    _in_c.use(globals())
+    may_change = _in_c.may_change

@@ -432,7 +432,7 @@ def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> 
 def _share() -> None:
     """Tell the form in C what the names of this module mean now."""
     if _in_c is not None:
-        _in_c.use(globals(), vars(sampler), vars(context_api))
+        _in_c.use(globals(), vars(context_api))
 
 
 # What everybody calls.

@@ -59,13 +59,13 @@ class Kernel:
 
 @pytest.fixture(scope="module", params=["in C", "in Python"], autouse=True)
 def form(request: pytest.FixtureRequest) -> Iterator[None]:
-    """All that is promised here holds, too, where what is to be done when no sample is being taken is done in C."""
+    """All that is promised here holds in C and in Python."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in C":
             skip_if_pure(request)
-            in_c = importlib.import_module("otel_profiling_configurator._thread_labels")
-            in_python = sampler.may_change
-            patch.setattr(sampler, "may_change", lambda *asked: in_c.may_change_at_once(*asked) or in_python(*asked))
+            patch.setattr(sampler, "may_change", importlib.import_module("otel_profiling_configurator._sampler").may_change)
+        else:
+            patch.setattr(sampler, "may_change", sampler.may_change_in_python)
         yield
 
 
@@ -557,3 +557,24 @@ def test_exception_of_a_signal_handler(
         signal.signal(signal.SIGUSR1, before)
     assert sampler._followed is not None
     assert look(kernel, account)
+
+
+def test_module_in_c_without_its_names(request: pytest.FixtureRequest, account: sampler.Account) -> None:
+    """It says what is missing, and goes on with what it has."""
+    skip_if_pure(request)
+    in_c = importlib.import_module("otel_profiling_configurator._sampler")
+    names = vars(sampler)
+    with pytest.raises(TypeError):
+        in_c.use("names")
+    for missing in ("LOOK_SECONDS", "clock_gettime", "Followed"):
+        with pytest.raises(KeyError, match=missing):
+            in_c.use({name: value for name, value in names.items() if name != missing})
+    with pytest.raises(AttributeError):
+        in_c.use({**names, "Account": object})
+    with pytest.raises(TypeError):
+        in_c.use({**names, "Account": SimpleNamespace(next_look=0.0)})
+    for wrong in ((), (object(), 0.0, True), (account, "now", True)):
+        with pytest.raises(TypeError):
+            in_c.may_change(*wrong)
+    assert in_c.may_change(account, 0.0, True)
+    in_c.use(names)
