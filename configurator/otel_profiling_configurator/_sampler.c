@@ -1,4 +1,4 @@
-/* What `may_change` of sampler.py does, at a third of its cost or less, and what it asks of os_threads.py.
+/* What `may_change` of sampler.py does, at half of its cost or less, and what it asks of os_threads.py.
  *
  * Line by line the same as there, where it is said why things are done. Clocks, and whatever may be replaced there, are looked up
  * by name with each use. Only the search for the agent's threads, and failures, are left to sampler.py. (For Linux: elsewhere no
@@ -98,13 +98,14 @@ use(PyObject *module, PyObject *dictionary)
         }
     }
     Py_ssize_t found[SLOTS];
+    PyObject *types[SLOTS], *formers[SLOTS + 1];
     for (size_t i = 0; i < SLOTS; i++) {
-        PyObject *type = meaning_of(dictionary, SLOT_NAMES[i].type_name);
-        PyObject *descriptor = type == NULL ? NULL : PyObject_GetAttrString(type, SLOT_NAMES[i].name);
+        types[i] = meaning_of(dictionary, SLOT_NAMES[i].type_name);
+        PyObject *descriptor = types[i] == NULL ? NULL : PyObject_GetAttrString(types[i], SLOT_NAMES[i].name);
         if (descriptor == NULL) {
             return NULL;
         }
-        int is_slot = Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
+        int is_slot = PyType_Check(types[i]) && Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
         if (is_slot) {
             found[i] = ((PyMemberDescrObject *)descriptor)->d_member->offset;
         }
@@ -115,10 +116,16 @@ use(PyObject *module, PyObject *dictionary)
     }
     memcpy(constants, values, sizeof constants);
     memcpy(slots, found, sizeof slots);
+    /* Held before anything is let go: that may run an application's code, which may call this again. */
     for (size_t i = 0; i < SLOTS; i++) {
-        Py_XSETREF(*SLOT_NAMES[i].type, Py_NewRef(meaning_of(dictionary, SLOT_NAMES[i].type_name)));
+        formers[i] = *SLOT_NAMES[i].type;
+        *SLOT_NAMES[i].type = Py_NewRef(types[i]);
     }
-    Py_XSETREF(names, Py_NewRef(dictionary));
+    formers[SLOTS] = names;
+    names = Py_NewRef(dictionary);
+    for (size_t i = 0; i < Py_ARRAY_LENGTH(formers); i++) {
+        Py_XDECREF(formers[i]);
+    }
     Py_RETURN_NONE;
 }
 
@@ -209,6 +216,7 @@ thread_is_asleep(PyObject *followed, int slot)
         return -1;
     }
     Py_INCREF(state);
+    /* A method in Python, so that signals are served, and other threads that want the GIL. */
     PyObject *answer = PyObject_CallMethodNoArgs(state, is_asleep_name);
     Py_DECREF(state);
     int asleep = answer == NULL ? -1 : PyObject_IsTrue(answer);
@@ -448,9 +456,16 @@ failed(void)
     Py_XDECREF(type);
     Py_XDECREF(traceback);
 #endif
-    PyObject *function = meaning(FAILED);
-    PyObject *result = function == NULL ? NULL : PyObject_CallOneArg(function, exception);
-    Py_XDECREF(function);
+    PyObject *function = PyDict_GetItemWithError(names, words[FAILED]), *result;
+    if (function == NULL) {  /* the interpreter is going away */
+        PyErr_Clear();
+        result = Py_NewRef(Py_True);
+    }
+    else {
+        Py_INCREF(function);
+        result = PyObject_CallOneArg(function, exception);
+        Py_DECREF(function);
+    }
     Py_XDECREF(exception);
     return result;
 }
@@ -460,25 +475,23 @@ PyDoc_STRVAR(may_change_doc, "may_change(account, now, put_off, /)\n--\n\nDo wha
 static PyObject *
 may_change(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
-    double now;
-    if (names == NULL || count != 3 || !PyObject_TypeCheck(arguments[0], (PyTypeObject *)account_type)
-        || !PyFloat_Check(arguments[1])) {
+    if (names == NULL || count != 3) {
         PyErr_SetString(PyExc_TypeError, "may_change() takes an Account, a time and a flag");
         return NULL;
     }
-    now = PyFloat_AS_DOUBLE(arguments[1]);
     int put_off = PyObject_IsTrue(arguments[2]);
     PyObject *followed = put_off < 0 ? NULL : meaning(FOLLOWED), *result;
     if (followed == NULL) {
         return NULL;
     }
-    if (!Py_IS_TYPE(followed, (PyTypeObject *)followed_type)) {
+    if (!Py_IS_TYPE(followed, (PyTypeObject *)followed_type) || !PyFloat_CheckExact(arguments[1])
+        || !PyObject_TypeCheck(arguments[0], (PyTypeObject *)account_type)) {  /* of a module that was loaded anew, perhaps */
         PyObject *in_python = meaning(IN_PYTHON);
         result = in_python == NULL ? NULL : PyObject_Vectorcall(in_python, arguments, 3, NULL);
         Py_XDECREF(in_python);
     }
     else {
-        int may = settle(arguments[0], followed, now, put_off);
+        int may = settle(arguments[0], followed, PyFloat_AS_DOUBLE(arguments[1]), put_off);
         result = may < 0 ? failed() : PyBool_FromLong(may);
     }
     Py_DECREF(followed);
@@ -491,11 +504,11 @@ static PyObject *
 is_asleep(PyObject *module, PyObject *file)
 {
     char text[65];
-    int descriptor = PyLong_AsLong(file);
+    long descriptor = PyLong_AsLong(file);
     if (descriptor == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    ssize_t length = pread(descriptor, text, sizeof text - 1, 0);
+    ssize_t length = pread((int)descriptor, text, sizeof text - 1, 0);
     if (length < 0) {
         return PyErr_SetFromErrno(PyExc_OSError);
     }

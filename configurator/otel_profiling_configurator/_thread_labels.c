@@ -199,8 +199,9 @@ raised_exception(void)
 }
 
 static PyObject *
-change_labels(PyObject *record, PyObject *old, PyObject *values)
+change_labels(PyObject *record, PyObject *values)
 {
+    PyObject *old = SLOT(record, VALUES);
     PyObject *now = PyObject_CallNoArgs(monotonic), *next_look = SLOT(record, NEXT_LOOK);
     int due = now == NULL ? -1 : next_look == NULL ? 1 : PyObject_RichCompareBool(now, next_look, Py_GE);
     int may = due < 0 ? -1 : 1;
@@ -210,8 +211,10 @@ change_labels(PyObject *record, PyObject *old, PyObject *values)
             return PyObject_CallFunctionObjArgs(change, record, values, NULL);
         }
         int put_off = old != no_labels && (values != no_labels || PyObject_IsTrue(SLOT(record, LOOPS)) > 0);
+        PyErr_Clear();
         PyObject *may_change = PyDict_GetItemWithError(own_names, may_change_name);
         if (may_change == NULL) {
+            PyErr_Clear();
             Py_DECREF(now);
             return PyObject_CallFunctionObjArgs(change, record, values, NULL);
         }
@@ -226,18 +229,22 @@ change_labels(PyObject *record, PyObject *old, PyObject *values)
     if (may <= 0) {
         return may < 0 ? NULL : Py_NewRef(Py_None);
     }
-    Py_INCREF(values);
-    Py_XSETREF(SLOT(record, VALUES), values);
+    old = SLOT(record, VALUES);  /* what ran meanwhile, a signal handler or a destructor, may have changed it */
+    SLOT(record, VALUES) = Py_NewRef(values);
     if (old == no_labels) {
         Py_INCREF(remove_tag);
         Py_XSETREF(SLOT(record, REMOVE_TAG), remove_tag);
     }
+    PyObject *result;
     if (write_tags(old, values) == 0) {
-        Py_RETURN_NONE;
+        result = Py_NewRef(Py_None);
     }
-    PyObject *exception = raised_exception();
-    PyObject *result = PyObject_CallFunctionObjArgs(change_failed, record, old, values, exception, NULL);
-    Py_XDECREF(exception);
+    else {
+        PyObject *exception = raised_exception();
+        result = PyObject_CallFunctionObjArgs(change_failed, record, old, values, exception, NULL);
+        Py_XDECREF(exception);
+    }
+    Py_DECREF(old);
     return result;
 }
 
@@ -258,9 +265,7 @@ carry(PyObject *module, PyObject *context)
     PyObject *record = PyObject_GetAttr(threads, written_name);
     Py_DECREF(threads);
     if (record != NULL) {
-        PyObject *old = Py_NewRef(SLOT(record, VALUES));
-        result = old == values ? Py_NewRef(Py_None) : change_labels(record, old, values);
-        Py_DECREF(old);
+        result = SLOT(record, VALUES) == values ? Py_NewRef(Py_None) : change_labels(record, values);
         Py_DECREF(record);
     }
     Py_DECREF(values);

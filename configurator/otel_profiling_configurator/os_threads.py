@@ -141,6 +141,9 @@ class State:
                     return
             except OSError:
                 pass
+            except BaseException:
+                self.close()
+                raise
             self.close()
         raise OSError(errno.EBUSY, "not asleep")
 

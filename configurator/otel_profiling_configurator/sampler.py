@@ -58,7 +58,7 @@ KEEPS_UP = 0.6
 """Of its usual share of the sampler's work: if the recorder has done less, there is a sample that it has not recorded yet. (It
 does 0.58 of it or more in nine of ten cases under FastAPI and Flask, and half of it where it has recorded one of two.)"""
 
-WAIT_SHARE = 0.007
+WAIT_SHARE = 0.005
 """Of the process's CPU time that may go into waiting, whatever the number of threads. What others do with a processor that was
 given away counts, too."""
 
@@ -87,8 +87,8 @@ BELIEVED = 1.15
 """What the pace of a thread that switches all the time grows by with a look, at most: a long step there is a pause that the
 sample itself made, unless more of them follow."""
 
-LONG_AGO = 2 * OFTEN
-"""More seconds than that between two looks say no more."""
+LONG_AGO = 10 * OFTEN
+"""More seconds than that between two looks say no more. (With less, the few short steps of a request outweigh a long one.)"""
 
 _FIRST_LOOKS = 8
 """Looks at which the two threads must have been seen at work before they are taken for the sampler and the recorder."""
@@ -315,6 +315,8 @@ def _failed(error: BaseException) -> bool:
     except Exception:  # noqa: BLE001 - as above
         report("wait for the sampler")
         follow(None)
+    finally:
+        del error  # its traceback has this frame, and the application's
     return True
 
 

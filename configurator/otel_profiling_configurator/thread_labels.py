@@ -173,7 +173,7 @@ def _follow_thread(written: _Written) -> None:
 
 
 def _change(written: _Written, values: Values) -> None:
-    """Write `values` on the calling thread, unless they are to be put off; in C where nothing is to be waited for."""
+    """Write `values` on the calling thread, unless they are to be put off; in C where no follower is new."""
     old = written.values
     now = monotonic()
     if now >= written.next_look:
@@ -181,6 +181,7 @@ def _change(written: _Written, values: Values) -> None:
             _follow_thread(written)
         if not may_change(written, now, old is not NO_LABELS and (values is not NO_LABELS or written.loops > 0)):
             return
+        old = written.values  # what ran meanwhile, a signal handler or a destructor, may have changed it
     written.values = values
     old_trace, old_span, old_name = old
     trace, span, name = values

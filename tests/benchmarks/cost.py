@@ -69,13 +69,15 @@ def set_up(configuration: str) -> None:
     provider.add_span_processor(BatchSpanProcessor(Discard()))
     trace.set_tracer_provider(provider)
     if configuration in CONFIGURATIONS[2:]:
-        from otel_profiling_configurator import activate, sampler, thread_labels
+        from otel_profiling_configurator import activate, os_threads, sampler, thread_labels
         from otel_profiling_configurator.switches import context_watcher
 
         if configuration == "in Python":
             thread_labels.carry = thread_labels.carry_in_python
             thread_labels.refresh = thread_labels.refresh_in_python
             thread_labels.may_change = sampler.may_change_in_python
+            sampler.give_way = os_threads.give_way_in_python
+            os_threads._is_asleep = os_threads.is_asleep_in_python
             thread_labels.following = thread_labels.FollowingInPython
             context_watcher.install = lambda: None
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import signal
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ SAMPLER, RECORDER, UPLOADER = 101, 102, 103
 MICROSECOND = 1e-6
 
 CLOCKS_READ = 5 * MICROSECOND
-"""Less than that is no wait: the sampler's clock was read, once more in Python, and both where it had advanced."""
+"""Less than that is no wait: the sampler's clock was read, and both where it had advanced."""
 
 
 class Kernel:
@@ -63,6 +64,8 @@ def form(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "in C":
             skip_if_pure(request)
+            if sys.platform != "linux":
+                pytest.skip("it is there for Linux")
             patch.setattr(sampler, "may_change", importlib.import_module("otel_profiling_configurator._sampler").may_change)
         else:
             patch.setattr(sampler, "may_change", sampler.may_change_in_python)
@@ -410,7 +413,7 @@ def test_pause_that_the_sample_made(kernel: Kernel, account: sampler.Account) ->
         assert sampler.may_change(account, kernel.now, False)
         return kernel.now - before
 
-    for _ in range(20):
+    for _ in range(30):
         held_up(1.1 * sampler.LOOK_SECONDS, sample=False)
     long_steps = [held_up(4 * sampler.LOOK_SECONDS) for _ in range(6)]
     assert not any(long_steps[:4])
@@ -573,8 +576,8 @@ def test_module_in_c_without_its_names(request: pytest.FixtureRequest, account: 
         in_c.use({**names, "Account": object})
     with pytest.raises(TypeError):
         in_c.use({**names, "Account": SimpleNamespace(next_look=0.0)})
-    for wrong in ((), (object(), 0.0, True), (account, "now", True)):
-        with pytest.raises(TypeError):
-            in_c.may_change(*wrong)
-    assert in_c.may_change(account, 0.0, True)
+    with pytest.raises(TypeError):
+        in_c.may_change()
+    for strange in ((account, 0, True), (type("Account", (), {})(), 0.0, True)):
+        assert in_c.may_change(*strange), "left to the form in Python"
     in_c.use(names)
