@@ -63,7 +63,8 @@ class ServerWatch:
         self._end: Any = None
 
     def start(self) -> None:
-        """Start watching. In a forked child, which lacks its parent's thread, that means: start again."""
+        """Start watching; where it was started before, anew: a forked child lacks its parent's thread."""
+        self.stop()
         self._speaking = allocate_lock()
         self._held_for_fork = False
         self._end = end = allocate_lock()

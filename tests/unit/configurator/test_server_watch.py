@@ -220,6 +220,19 @@ def test_stopped(watching: Callable[..., ServerWatch]) -> None:
     assert answers.asked == asked
 
 
+def test_started_anew(watching: Callable[..., ServerWatch]) -> None:
+    """The former watch ends: in a fork that is only played, for one, the parent's thread is still there."""
+    answers = Answers("")
+    watch = watching(answers)
+    watch.start()
+    wait_until(lambda: answers.asked > 1)
+    watch.stop()
+    time.sleep(0.05)
+    asked = answers.asked
+    time.sleep(0.05)
+    assert answers.asked == asked
+
+
 def test_fork_while_a_line_is_written(watching: Callable[..., ServerWatch], caplog: pytest.LogCaptureFixture) -> None:
     """Between the hook before a fork and the one after it no line is written; then it is."""
     answers = Answers("broken")
