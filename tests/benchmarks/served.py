@@ -1,13 +1,14 @@
 """What `under_load.py` serves: one route in FastAPI and in Flask, about a millisecond of Python work for each request.
 
 Another route puts the process from one configuration into another, each by its own public functions: what is compared then runs
-in the same process, with the same threads, memory and connections.
+in the same process, with the same threads, memory and connections. A third one tells how much was served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -79,6 +80,21 @@ def enter(configuration: str) -> str:
     return configuration
 
 
+_served = 0
+
+
+def count() -> tuple[int, float, float]:
+    """Return how many requests were served, and the CPU time and the time at which that was so, in seconds."""
+    return _served, time.process_time(), time.monotonic()
+
+
+def answer(number: int, total: int) -> dict[str, int]:
+    """Return the answer to a request, and count it."""
+    global _served  # noqa: PLW0603 - a count of all threads; that two of them at once count one is rare and the same for all
+    _served += 1
+    return {"number": number, "total": total}
+
+
 def work() -> int:
     """Use about half a millisecond of CPU time."""
     total = 0
@@ -98,11 +114,15 @@ def fastapi_app() -> Any:
         with tracer.start_as_current_span("load"):
             total = work()
             await asyncio.sleep(0)
-        return {"number": number, "total": total + work()}
+        return answer(number, total + work())
 
     @app.get("/enter/{configuration}")
-    async def switch(configuration: str) -> str:
-        return enter(configuration)
+    async def switch(configuration: str) -> list[str]:
+        return [enter(configuration)]
+
+    @app.get("/count")
+    async def counted() -> tuple[int, float, float]:
+        return count()
 
     return app
 
@@ -117,10 +137,14 @@ def flask_app() -> Any:
     def item(number: int) -> dict[str, int]:
         with tracer.start_as_current_span("load"):
             total = work()
-        return {"number": number, "total": total + work()}
+        return answer(number, total + work())
 
     @app.get("/enter/<configuration>")
-    def switch(configuration: str) -> str:
-        return enter(configuration)
+    def switch(configuration: str) -> list[str]:
+        return [enter(configuration)]
+
+    @app.get("/count")
+    def counted() -> list[float]:
+        return list(count())
 
     return app

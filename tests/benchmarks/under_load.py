@@ -2,11 +2,12 @@
 
 FastAPI runs on uvicorn with uvloop, Flask on a gunicorn worker with threads, under ``opentelemetry-instrument``. `wrk` keeps
 some connections to the server busy, so that it is at its limit, while the server is put into one configuration after the other,
-in random order: one process takes all the turns (`served.py` has how), since two that run the same code differ by more than
-what is to be measured. It is started anew several times. Spans and profiles go to a server that takes everything and reads
-nothing, and at the end it is made sure that they did. Ratios are between turns of the same round; figures are medians, with
-95 % intervals from a bootstrap over the starts. CPU time is that of all the server's processes and threads, the agent's too,
-for each request: where others use the machine it says more than requests per second do.
+for half a second each, in random order: one process takes all the turns (`served.py` has how), since two that run the same code
+differ by more than what is to be measured, and so does a machine that others use from one second to the next. The server is
+started anew several times. Ratios are between turns of the same round, of requests as the server has counted them; figures are
+medians, with 95 % intervals from a bootstrap over the rounds. CPU time is that of all of the server's threads, the agent's too,
+for each request. The 99th percentile of latency is what `wrk` says of a longer turn, one for each start. Spans and profiles go
+to a server that takes everything and reads nothing, and at the end it is made sure that they did.
 
 Run as ``python tests/benchmarks/under_load.py``; prints Markdown. (`http.py` it can't be called: Python would take it for its
 own module of that name.)
@@ -18,7 +19,6 @@ import argparse
 import collections
 import contextlib
 import json
-import math
 import os
 import random
 import shutil
@@ -35,7 +35,7 @@ import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import served
 from intervals import Estimate, median_of
@@ -52,10 +52,12 @@ CONFIGURATIONS = {
 """Name of a configuration to what it is called in the table."""
 
 CONNECTIONS = 8
-WARM_UP_SECONDS = 1
+SETTLING_SECONDS = 0.3
 """After a switch: the agent has just started, and its threads are found out."""
+LATENCY_SECONDS = 3
+"""How long `wrk` measures latencies."""
 UPLOAD_SECONDS = 1
-"""Between uploads of the agent: each turn has some. (The usual 10 would be longer than a turn.)"""
+"""Between uploads of the agent: the usual 10 would be longer than a turn. What is left is sent with each switch."""
 FRAMEWORKS = {
     "FastAPI": "uvicorn --factory served:fastapi_app --loop uvloop --no-access-log --log-level warning --port {port}",
     "Flask": f"gunicorn served:flask_app() --worker-class gthread --threads {CONNECTIONS} --keep-alive 60 --timeout 0 "
@@ -72,9 +74,14 @@ done = function(summary, latency, requests)
 end
 """
 
-Turn = tuple[float, float, float]
-"""Requests per second, milliseconds in which 99 % of them were answered, and milliseconds of CPU time for each."""
-UNITS = ("", " ms", " ms")
+
+class Figures(NamedTuple):
+    """What was measured of one configuration."""
+
+    turns: list[tuple[float, float]]
+    """Requests per second, and milliseconds of CPU time for each."""
+    latencies: list[float]
+    """Milliseconds in which 99 % of the requests were answered, for each start."""
 
 
 class Sink(ThreadingHTTPServer):
@@ -119,19 +126,24 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def generation(framework: str, rounds: int, seconds: float, wrk: list[str], turns: dict[str, list[list[Turn]]]) -> None:
-    """Let a fresh server take turns for some rounds, and add those to `turns`."""
+def generation(framework: str, rounds: int, seconds: float, wrk: list[str], figures: dict[str, Figures]) -> None:
+    """Let a fresh server take turns for some rounds, and add what they say to `figures`."""
     with served_by(framework) as server:
-        load(wrk, server, WARM_UP_SECONDS)
-        for name in CONFIGURATIONS:
-            turns[name].append([])
-        names = list(CONFIGURATIONS)
-        for _ in range(rounds):
-            random.shuffle(names)  # not in a cycle: what one leaves in the machine's caches is not always for the same next one
-            for name in names:
-                server.enter(name)
-                load(wrk, server, WARM_UP_SECONDS)
-                turns[name][-1].append(load(wrk, server, seconds))
+        for name, of_one in figures.items():
+            server.enter(name)
+            load(wrk, server, 1)
+            of_one.latencies.append(load(wrk, server, LATENCY_SECONDS))
+        names = list(figures)
+        with busy(wrk, server, 2 + rounds * len(names) * (seconds + SETTLING_SECONDS + 1)):
+            for _ in range(rounds):
+                random.shuffle(names)  # not in a cycle: what one leaves in the caches is not always for the same next one
+                for name in names:
+                    server.enter(name)
+                    time.sleep(SETTLING_SECONDS)
+                    before = server.count()
+                    time.sleep(seconds)
+                    requests, used, passed = (now - then for now, then in zip(server.count(), before, strict=True))
+                    figures[name].turns.append((requests / passed, used / requests * 1000))
 
 
 class Server(NamedTuple):
@@ -139,7 +151,7 @@ class Server(NamedTuple):
 
     url: str
     group: int
-    """Its processes."""
+    """Its process group."""
 
     @property
     def item(self) -> str:
@@ -148,9 +160,17 @@ class Server(NamedTuple):
 
     def enter(self, configuration: str) -> None:
         """Put it into another configuration."""
-        with urllib.request.urlopen(f"{self.url}/enter/{configuration}", timeout=30) as response:  # noqa: S310 - our own server
-            if response.read().decode().strip('"\n') != configuration:
-                raise RuntimeError(f"the server did not become {configuration}")
+        if self._ask(f"enter/{configuration}") != [configuration]:
+            raise RuntimeError(f"the server did not become {configuration}")
+
+    def count(self) -> tuple[float, float, float]:
+        """Return how many requests it has served, and its CPU time and the time at which that was so, in seconds."""
+        requests, used, now = self._ask("count")
+        return requests, used, now
+
+    def _ask(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}/{path}", timeout=30) as response:  # noqa: S310 - our own server
+            return json.load(response)
 
 
 @contextlib.contextmanager
@@ -219,7 +239,7 @@ def environment(sink: str) -> dict[str, str]:
         "OTEL_PYTHON_DISTRO": "distro",
         "OTEL_PYTHON_CONFIGURATOR": "configurator",
         "OTEL_PROFILING_ENABLED": "false",
-        "OTEL_PYTHON_EXCLUDED_URLS": "/enter/",
+        "OTEL_PYTHON_EXCLUDED_URLS": "/enter/,/count",
         "OTEL_SERVICE_NAME": served.OURS,
         "OTEL_EXPORTER_OTLP_ENDPOINT": sink,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
@@ -247,41 +267,36 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"the server does not answer at {url}")
 
 
-def load(wrk: list[str], server: Server, seconds: float) -> Turn:
-    """Keep the server busy for a turn.
+def command_of(wrk: list[str], server: Server, seconds: float) -> list[str]:
+    """Return the command that keeps the server busy for some whole seconds."""
+    duration = f"{max(1, round(seconds))}s"
+    return [*wrk, "--threads", "1", "--connections", str(CONNECTIONS), "--duration", duration, server.item]
+
+
+def load(wrk: list[str], server: Server, seconds: float) -> float:
+    """Keep the server busy, and return the milliseconds in which 99 % of the requests were answered.
 
     Raises:
         RuntimeError: a request was not answered as it should be.
     """
-    command = [
-        *wrk,
-        "--threads",
-        "1",
-        "--connections",
-        str(CONNECTIONS),
-        "--duration",
-        f"{max(1, round(seconds))}s",
-        server.item,
-    ]
-    before = cpu_seconds(server.group)
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    used = cpu_seconds(server.group) - before
+    output = subprocess.run(command_of(wrk, server, seconds), check=True, capture_output=True, text=True).stdout
     report = json.loads(output.rpartition("report ")[2])
     if report["errors"]:
         raise RuntimeError(f"{report['errors']} requests failed:\n{output}")
-    requests = report["requests"]
-    return requests / report["microseconds"] * 1e6, report["p99"] / 1000, used / requests * 1000
+    return float(report["p99"]) / 1000
 
 
-def cpu_seconds(group: int) -> float:
-    """Return the CPU time that the processes of a group have used; not a number where there is no proc(5)."""
-    ticks, found = 0, False
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended
-            fields = path.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                found, ticks = True, ticks + int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK") if found else math.nan
+@contextlib.contextmanager
+def busy(wrk: list[str], server: Server, seconds: float) -> Iterator[None]:
+    """Keep the server busy meanwhile, and no longer than so many seconds."""
+    process = subprocess.Popen(command_of(wrk, server, seconds), stdout=subprocess.DEVNULL)
+    try:
+        yield
+        if process.poll() is not None:
+            raise RuntimeError(f"the load ended early: {process.returncode}")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def check(sink: Sink) -> None:
@@ -302,10 +317,10 @@ def shown(estimate: Estimate) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 24 minutes.")
-    parser.add_argument("--generations", type=int, default=8, help="how often the server is started anew")
-    parser.add_argument("--rounds", type=int, default=7, help="turns that each configuration takes then")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long a turn is")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 27 minutes.")
+    parser.add_argument("--generations", type=int, default=5, help="how often the server is started anew")
+    parser.add_argument("--rounds", type=int, default=40, help="turns that each configuration takes then")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long a turn is")
     parser.add_argument("--frameworks", nargs="*", default=list(FRAMEWORKS), choices=FRAMEWORKS)
     parser.add_argument("--json", help="where to keep the figures")
     arguments = parser.parse_args()
@@ -316,36 +331,34 @@ def main() -> None:
         )
     python, count = sys.version.split()[0], arguments.generations * arguments.rounds
     print(f"Python {python}, {CONNECTIONS} connections, {count} turns of {arguments.seconds:g} s each; with 95 % intervals\n")
-    print("| | | requests/s | of the agent alone | p99 | of the agent alone | CPU a request | of the agent alone |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| | | requests/s | of the agent alone | p99 | CPU a request | of the agent alone |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "report.lua")
         script.write_text(WRK_REPORT)
         for framework in arguments.frameworks:
-            turns: dict[str, list[list[Turn]]] = {name: [] for name in CONFIGURATIONS}
+            of_all = {name: Figures([], []) for name in CONFIGURATIONS}
             for _ in range(arguments.generations):
-                generation(framework, arguments.rounds, arguments.seconds, [wrk, "--script", str(script)], turns)
+                generation(framework, arguments.rounds, arguments.seconds, [wrk, "--script", str(script)], of_all)
             for name, title in CONFIGURATIONS.items():
-                figures.append({"framework": framework, "configuration": name, "turns": turns[name]})
-                print(f"| {framework} | {title} | {' | '.join(cells(turns[name], turns[served.AGENT]))} |", flush=True)
+                figures.append({"framework": framework, "configuration": name, **of_all[name]._asdict()})
+                print(f"| {framework} | {title} | {' | '.join(cells(of_all[name], of_all[served.AGENT]))} |", flush=True)
     print()
     if arguments.json:
         kept = {"python": python, "connections": CONNECTIONS, "figures": figures}
         Path(arguments.json).write_text(json.dumps(kept, indent=1))
 
 
-def cells(turns: list[list[Turn]], of: list[list[Turn]]) -> list[str]:
+def cells(figures: Figures, of: Figures) -> list[str]:
     """Return the cells of one configuration: each figure, and its ratio to the same of other turns."""
-    result = []
-    for index, unit in enumerate(UNITS):
-        median = statistics.median(turn[index] for group in turns for turn in group)
-        result.append(f"{median:{'.2f' if unit else '.0f'}}{unit}")
-        ratios = [
-            [turn[index] / base[index] for turn, base in zip(group, bases, strict=True)]
-            for group, bases in zip(turns, of, strict=True)
-        ]
-        result.append("" if turns is of else shown(median_of(ratios)))
+    rates, used = zip(*figures.turns, strict=True)
+    result = [f"{statistics.median(rates):.0f}", "", f"{statistics.median(figures.latencies):.0f} ms"]
+    result += [f"{statistics.median(used):.2f} ms", ""]
+    if figures is not of:
+        for place, index in ((1, 0), (4, 1)):
+            ratios = [[turn[index] / base[index]] for turn, base in zip(figures.turns, of.turns, strict=True)]
+            result[place] = shown(median_of(ratios))
     return result
 
 
