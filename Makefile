@@ -10,7 +10,7 @@ SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
 BENCH := .venv-bench-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.py \
-	$(wildcard configurator/otel_profiling_configurator/*.c configurator/otel_profiling_configurator/*/*.c)
+	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.c)
 CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
 
 IMAGE := build/image

@@ -5,9 +5,7 @@
  * sampler is ever found.)
  */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <structmember.h>
+#include "_in_c.h"
 
 #include <sched.h>
 #include <string.h>
@@ -61,17 +59,6 @@ static Py_ssize_t slots[SLOTS];
 
 #define SLOT(object, slot) (*(PyObject **)((char *)(object) + slots[slot]))
 
-/* The value of a name, borrowed; NULL with an exception where there is none. */
-static PyObject *
-meaning_of(PyObject *dictionary, const char *name)
-{
-    PyObject *value = PyDict_GetItemString(dictionary, name);
-    if (value == NULL) {
-        PyErr_SetString(PyExc_KeyError, name);
-    }
-    return value;
-}
-
 PyDoc_STRVAR(use_doc,
 "use(names, /)\n--\n\n"
 "Learn what the names of `sampler` mean from now on; all of them or, where it raises, none.\n\n"
@@ -101,17 +88,8 @@ use(PyObject *module, PyObject *dictionary)
     PyObject *types[SLOTS], *formers[SLOTS + 1];
     for (size_t i = 0; i < SLOTS; i++) {
         types[i] = meaning_of(dictionary, SLOT_NAMES[i].type_name);
-        PyObject *descriptor = types[i] == NULL ? NULL : PyObject_GetAttrString(types[i], SLOT_NAMES[i].name);
-        if (descriptor == NULL) {
+        if (types[i] == NULL || find_slot(types[i], SLOT_NAMES[i].name, &found[i]) < 0) {
             return NULL;
-        }
-        int is_slot = PyType_Check(types[i]) && Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
-        if (is_slot) {
-            found[i] = ((PyMemberDescrObject *)descriptor)->d_member->offset;
-        }
-        Py_DECREF(descriptor);
-        if (!is_slot) {
-            return PyErr_Format(PyExc_TypeError, "%s is no slot", SLOT_NAMES[i].name);
         }
     }
     memcpy(constants, values, sizeof constants);
@@ -444,18 +422,7 @@ settle(PyObject *account, PyObject *followed, double now, int put_off)
 static PyObject *
 failed(void)
 {
-#if PY_VERSION_HEX >= 0x030C0000
-    PyObject *exception = PyErr_GetRaisedException();
-#else
-    PyObject *type, *exception, *traceback;
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(exception, traceback);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-#endif
+    PyObject *exception = raised_exception();
     PyObject *function = PyDict_GetItemWithError(names, words[FAILED]), *result;
     if (function == NULL) {  /* the interpreter is going away */
         PyErr_Clear();
@@ -543,12 +510,7 @@ static PyMethodDef methods[] = {
 static int
 execute(PyObject *module)
 {
-#ifdef Py_GIL_DISABLED
-    PyErr_SetString(PyExc_ImportError, "what is shared here is guarded by the GIL");
-    return -1;
-#endif
-    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
-        PyErr_SetString(PyExc_ImportError, "what is shared here is the main interpreter's");
+    if (check_interpreter() < 0) {
         return -1;
     }
     for (size_t i = 0; i < WORDS; i++) {
@@ -561,14 +523,7 @@ execute(PyObject *module)
 }
 
 static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, execute},
-#if PY_VERSION_HEX >= 0x030C0000
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
-#endif
-#if PY_VERSION_HEX >= 0x030D0000
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED},  /* or a free-threaded interpreter would get its lock back, and say so */
-#endif
-    {0, NULL},
+    MODULE_SLOTS,
 };
 
 static struct PyModuleDef module = {

@@ -5,9 +5,7 @@
  * left to the functions of thread_labels.py, which say why things are done.
  */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <structmember.h>
+#include "_in_c.h"
 
 /* What the names of that module mean, see `use`. Those that it may replace by others are held while they are used. */
 static PyObject *carry_in_python, *refresh_in_python, *change, *change_failed, *monotonic;
@@ -46,35 +44,6 @@ static Py_ssize_t slots[SLOTS];
 #define SLOT(object, slot) (*(PyObject **)((char *)(object) + slots[slot]))
 
 static PyObject *written_name, *may_change_name, *get_current_name;
-
-/* The value of a name, borrowed; NULL with an exception where there is none. */
-static PyObject *
-meaning_of(PyObject *names, const char *name)
-{
-    PyObject *value = PyDict_GetItemString(names, name);
-    if (value == NULL) {
-        PyErr_SetString(PyExc_KeyError, name);
-    }
-    return value;
-}
-
-static int
-find_slot(PyObject *type, const char *name, Py_ssize_t *found)
-{
-    PyObject *descriptor = type == NULL ? NULL : PyObject_GetAttrString(type, name);
-    if (descriptor == NULL) {
-        return -1;
-    }
-    int is_slot = Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
-    if (is_slot) {
-        *found = ((PyMemberDescrObject *)descriptor)->d_member->offset;
-    }
-    else {
-        PyErr_Format(PyExc_TypeError, "%s is no slot", name);
-    }
-    Py_DECREF(descriptor);
-    return is_slot ? 0 : -1;
-}
 
 PyDoc_STRVAR(use_doc,
 "use(names, context_names, /)\n--\n\n"
@@ -178,24 +147,6 @@ write_tags(PyObject *old, PyObject *values)
     Py_DECREF(add);
     Py_DECREF(remove);
     return status;
-}
-
-static PyObject *
-raised_exception(void)
-{
-#if PY_VERSION_HEX >= 0x030C0000
-    return PyErr_GetRaisedException();
-#else
-    PyObject *type, *exception, *traceback;
-    PyErr_Fetch(&type, &exception, &traceback);
-    PyErr_NormalizeException(&type, &exception, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(exception, traceback);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    return exception;
-#endif
 }
 
 static PyObject *
@@ -464,12 +415,7 @@ static PyMethodDef methods[] = {
 static int
 execute(PyObject *module)
 {
-#ifdef Py_GIL_DISABLED
-    PyErr_SetString(PyExc_ImportError, "what is shared here is guarded by the GIL");
-    return -1;
-#endif
-    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
-        PyErr_SetString(PyExc_ImportError, "what is shared here is the main interpreter's");
+    if (check_interpreter() < 0) {
         return -1;
     }
     written_name = PyUnicode_InternFromString("written");
@@ -480,14 +426,7 @@ execute(PyObject *module)
 }
 
 static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, execute},
-#if PY_VERSION_HEX >= 0x030C0000
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
-#endif
-#if PY_VERSION_HEX >= 0x030D0000
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED},  /* or a free-threaded interpreter would get its lock back, and say so */
-#endif
-    {0, NULL},
+    MODULE_SLOTS,
 };
 
 static struct PyModuleDef module = {
