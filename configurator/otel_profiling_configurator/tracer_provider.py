@@ -19,7 +19,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, StaticSampler, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, StaticSampler, TraceIdRatioBased
 from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind, TraceFlags, Tracer, TracerProvider
 from opentelemetry.util.types import Attributes
 
@@ -62,20 +62,21 @@ class ProfilingTracerProvider(wrapt.ObjectProxy):  # type: ignore[type-arg] # ge
         """Return the inner provider's tracer, whose spans are annotated from now on."""
         tracer: Tracer = self.__wrapped__.get_tracer(*args, **kwargs)
         try:
-            if not hasattr(vars(tracer).get("start_span"), _OURS):
+            if not _is_ours(tracer.start_span):
                 # Shadowed on the instance: `start_as_current_span` finds it there, and nothing else is in the way. A proxy
-                # around the tracer would cost every span more than all the rest of what we do.
+                # around the tracer would cost every span more than all the rest of what we do. (So would a look into the
+                # instance's dictionary, by and by: an object whose dictionary was once asked for is a slower one ever after.)
                 tracer.start_span = _annotating(tracer.start_span, self._self_rules)  # type: ignore[method-assign]
                 self._self_tracers.add(tracer)
-        except (TypeError, AttributeError):  # no instance dictionary, or a read-only one
+        except (TypeError, AttributeError):  # no instance dictionary, so that nothing can be shadowed
             return cast(Tracer, _ProfilingTracer(tracer, self._self_rules))
         return tracer
 
     def _self_release_tracers(self) -> None:
         """Give the tracers that were handed out their own `start_span` back: an SDK hands the same ones out again."""
         for tracer in tuple(self._self_tracers):
-            shadow: Any = vars(tracer).get("start_span")
-            if hasattr(shadow, _OURS):
+            shadow: Any = tracer.start_span
+            if _is_ours(shadow):
                 del tracer.start_span  # the shadow, not the method
                 if not isinstance(shadow.__wrapped__, MethodType):
                     tracer.start_span = shadow.__wrapped__  # type: ignore[method-assign] # somebody else's shadow
@@ -169,10 +170,19 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
     return annotating
 
 
-def _records_what_it_samples(sampler: Sampler) -> bool:
+def _is_ours(start_span: Callable[..., Span]) -> bool:
+    return getattr(start_span, _OURS, None) is True  # a mock has every attribute
+
+
+_DELEGATES = ("_root", *(f"_{place}_parent_{was}" for place in ("remote", "local") for was in ("sampled", "not_sampled")))
+"""Attributes of a `ParentBased` sampler: those that decide (SDK 1.30 to 1.45 at least)."""
+
+
+def _records_what_it_samples(sampler: object) -> bool:
     """Whether this sampler never records a span that it does not sample, so that a span's class tells its trace flag."""
     if type(sampler) is ParentBased:
-        return all(_records_what_it_samples(delegate) for delegate in vars(sampler).values() if isinstance(delegate, Sampler))
+        # By name, not by way of its dictionary, for the same reason as in `get_tracer`.
+        return all(_records_what_it_samples(getattr(sampler, delegate, None)) for delegate in _DELEGATES)
     if type(sampler) is StaticSampler:  # a subclass may decide anything
         return sampler._decision is not Decision.RECORD_ONLY
     return type(sampler) is TraceIdRatioBased

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -171,6 +173,18 @@ def test_tracer_asked_for_twice() -> None:
     provider: Any = ProfilingTracerProvider(Caching(sdk().get_tracer("test")))
     start_span = provider.get_tracer("test").start_span
     assert provider.get_tracer("test").start_span is start_span
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="every object of Python 3.10 has a dictionary")
+def test_no_object_gets_a_dictionary() -> None:
+    """One whose dictionary was asked for is slower ever after, and each span asks its tracer and its sampler a dozen times."""
+    sampler = ParentBased(ALWAYS_ON)
+    provider = ProfilingTracerProvider(sdk(sampler))
+    tracer = provider.get_tracer("test")
+    tracer.start_span("GET /").end()
+    tracer_provider.install(provider)()
+    for asked, attribute in ((tracer, "sampler"), (sampler, "_root")):
+        assert not any(type(held) is dict and attribute in held for held in gc.get_referents(asked))
 
 
 def test_proxied_tracer_seen_by_others() -> None:
