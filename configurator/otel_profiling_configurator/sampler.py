@@ -58,7 +58,7 @@ KEEPS_UP = 0.6
 """Of its usual share of the sampler's work: if the recorder has done less, there is a sample that it has not recorded yet. (It
 does 0.58 of it or more in nine of ten cases under FastAPI and Flask, and half of it where it has recorded one of two.)"""
 
-WAIT_SHARE = 0.005
+WAIT_SHARE = 0.004
 """Of the process's CPU time that may go into waiting, whatever the number of threads. What others do with a processor that was
 given away counts, too."""
 
@@ -106,8 +106,8 @@ class Budget:
     __slots__ = ("_saved", "_saved_at")
 
     def __init__(self) -> None:
-        self._saved = SAVED_WAIT
-        self._saved_at = 0.0
+        self._saved = 0.0
+        self._saved_at = process_time()  # what was used before there was a sampler has saved nothing
 
     def seconds(self) -> float:
         """Return how long they may wait now, in seconds of CPU time."""

@@ -98,7 +98,7 @@ def look(kernel: Kernel, account: sampler.Account, *, put_off: bool = False) -> 
 
 @pytest.fixture
 def found(kernel: Kernel, account: sampler.Account) -> None:
-    """The sampler and the recorder have been told apart, and no sample is being taken."""
+    """The sampler and the recorder have been told apart, no sample is being taken, and all is saved that may be."""
     sampler.follow({1})
     for _ in range(20):
         kernel.now += 0.01
@@ -107,7 +107,7 @@ def found(kernel: Kernel, account: sampler.Account) -> None:
         look(kernel, account)
     kernel.now += 0.1
     look(kernel, account)
-    kernel.now += 0.1
+    kernel.now += sampler.SAVED_WAIT / sampler.WAIT_SHARE
 
 
 LONG = 400 * MICROSECOND
@@ -202,6 +202,14 @@ def test_many_threads_wait_no_longer_than_one(kernel: Kernel) -> None:
     waited = taken(kernel, accounts, seconds=10, pause=0.01)
     looks = 10 / 0.01 * len(accounts) * CLOCKS_READ
     assert waited <= sampler.SAVED_WAIT + sampler.WAIT_SHARE * 10 + looks
+
+
+def test_nothing_is_saved_before_there_is_a_sampler(kernel: Kernel) -> None:
+    """What a process has used until then, hours perhaps, does not go into the waits of its first second."""
+    sampler.follow({1})
+    assert sampler._budget.seconds() == pytest.approx(0, abs=MICROSECOND)
+    kernel.now += 1
+    assert sampler._budget.seconds() == pytest.approx(sampler.WAIT_SHARE, rel=0.01)
 
 
 @pytest.mark.usefixtures("found")
