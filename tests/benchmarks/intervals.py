@@ -1,19 +1,21 @@
-"""How sure a median is: a bootstrap, since what is measured on a busy machine has no distribution with a name."""
+"""How sure a median or a mean is: a bootstrap, since what is measured on a busy machine has no distribution with a name."""
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 RESAMPLES = 2000
 
+_Measured = TypeVar("_Measured")
+
 
 class Estimate(NamedTuple):
-    """A median and its 95 % interval."""
+    """A figure and its 95 % interval."""
 
-    median: float
+    value: float
     low: float
     high: float
 
@@ -24,10 +26,25 @@ def median_of(groups: Sequence[Sequence[float]]) -> Estimate:
     Whole groups are drawn: what was measured in the same processes errs together. So one group alone has no interval to
     speak of, and a value that stands for itself is a group of its own.
     """
+    return _estimate(groups, lambda drawn: statistics.median([value for group in drawn for value in group]))
+
+
+def ratio_of(turns: Sequence[tuple[float, float]]) -> Estimate:
+    """Return the mean of the first values over the mean of the second ones, with its bootstrap interval.
+
+    Each mean goes without the highest and the lowest tenth. Where nothing but noise tells one turn from another, it takes a
+    third fewer turns than a median does to be as sure.
+    """
+    return _estimate(turns, lambda drawn: trimmed_mean([of for of, _ in drawn]) / trimmed_mean([by for _, by in drawn]))
+
+
+def trimmed_mean(values: Sequence[float]) -> float:
+    """Return the mean without the highest and the lowest tenth."""
+    extremes = len(values) // 10
+    return statistics.mean(sorted(values)[extremes : len(values) - extremes])
+
+
+def _estimate(measured: Sequence[_Measured], figure: Callable[[Sequence[_Measured]], float]) -> Estimate:
     draw = random.Random(0)  # noqa: S311 - the same figures give the same interval
-    medians = sorted(_median(draw.choices(groups, k=len(groups))) for _ in range(RESAMPLES))
-    return Estimate(_median(groups), medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES)])
-
-
-def _median(groups: Sequence[Sequence[float]]) -> float:
-    return statistics.median([value for group in groups for value in group])
+    drawn = sorted(figure(draw.choices(measured, k=len(measured))) for _ in range(RESAMPLES))
+    return Estimate(figure(measured), drawn[int(0.025 * RESAMPLES)], drawn[int(0.975 * RESAMPLES)])
