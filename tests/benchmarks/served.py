@@ -1,97 +1,176 @@
 """What `under_load.py` serves: one route in FastAPI and in Flask, about a millisecond of Python work for each request.
 
-Another route puts the process from one configuration into another, each by its own public functions: what is compared then runs
-in the same process, with the same threads, memory and connections. A third one tells how much was served.
+Other routes put the process from one configuration into another, once or turn by turn: what is compared then runs in the same
+process, with the same threads, memory and connections. One agent goes on through all configurations that have one, so that a
+switch between those takes milliseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from opentelemetry import trace
-from otel_profiling_configurator import activate, deactivate
-from otel_profiling_configurator.thread_labels import enter_loop
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import SpanProcessor
+from otel_profiling_configurator import activate, deactivate, sampler
+from otel_profiling_configurator.thread_labels import enter_loop, leave_loop
 
 PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 
 
-def plain() -> Callable[[], None]:
-    """Nothing but OpenTelemetry, as `opentelemetry-distro` has configured it."""
-    return lambda: None
+class Configuration:
+    """Nothing on top of what there is; and what the others are made of."""
+
+    def enter(self) -> None:
+        """Begin."""
+
+    def finish(self) -> None:
+        """Begin nothing new: no span is labelled any more that starts from now on."""
+
+    def leave(self) -> None:
+        """End, once what was begun has ended."""
 
 
-def agent(name: str = AGENT) -> Callable[[], None]:
+class PyroscopeOtel(Configuration):
+    """Grafana's span processor."""
+
+    def enter(self) -> None:
+        from pyroscope.otel import PyroscopeSpanProcessor
+
+        provider: Any = trace.get_tracer_provider()
+        self.processors = provider._active_span_processor  # the SDK has no public way to take one away
+        self.before = self.processors._span_processors
+        self.processor = PyroscopeSpanProcessor()
+        provider.add_span_processor(self.processor)
+
+    def finish(self) -> None:
+        self.processor.on_start = SpanProcessor().on_start  # type: ignore[method-assign] # does nothing; its `on_end` goes on
+
+    def leave(self) -> None:
+        self.processors._span_processors = self.before
+
+
+class Ours(Configuration):
+    """What the configurator of `otel-profiling-distro` activates."""
+
+    def enter(self) -> None:
+        os.environ["OTEL_PROFILING_ENABLED"] = "true"
+        deactivate()  # what was activated when this was "false": nothing
+        activate()
+        self.provider: Any = trace.get_tracer_provider()
+        for scope in tuple(self.provider._tracers):  # those that were made before us, where there usually are none
+            self.provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
+        self.in_loop = asyncio._get_running_loop() is not None
+        if self.in_loop:
+            enter_loop()  # as every loop does that is started after us
+        sampler._budget._saved_at = time.process_time()  # what others used has saved nothing
+
+    def finish(self) -> None:
+        self.provider._self_release_tracers()
+
+    def leave(self) -> None:
+        sampler._budget.seconds()
+        if self.in_loop:
+            leave_loop()
+        deactivate()
+
+
+def start_agent() -> Callable[[], None]:
     """Start the profiler, as an application does that uses it alone; return what stops it."""
     import pyroscope
 
+    labels = Ours()
+    labels.enter()  # they learn here of an agent that they have not started themselves
     pyroscope.configure(
-        application_name=name,
+        application_name=os.environ["OTEL_SERVICE_NAME"],
         server_address=os.environ["OTEL_PROFILING_SERVER_ADDRESS"],
         upload_interval=int(os.environ["UNDER_LOAD_UPLOAD_SECONDS"]),
     )
+    labels.leave()
     return pyroscope.shutdown  # type: ignore[no-any-return] # untyped
 
 
-def pyroscope_otel() -> Callable[[], None]:
-    """Start the profiler and Grafana's span processor; return what takes both away."""
-    from pyroscope.otel import PyroscopeSpanProcessor
+CONFIGURATIONS: dict[str, Callable[[], Configuration]] = {
+    PLAIN: Configuration,
+    AGENT: Configuration,
+    PYROSCOPE_OTEL: PyroscopeOtel,
+    OURS: Ours,
+}
+"""Name to what it is; all but the first have the agent, too."""
 
-    stop = agent(PYROSCOPE_OTEL)
-    provider: Any = trace.get_tracer_provider()
-    processors = provider._active_span_processor  # the SDK has no public way to take one away
-    before = processors._span_processors
-    provider.add_span_processor(PyroscopeSpanProcessor())
+SETTLING = 16
+"""Requests before and after a switch: so that those that were begun before it have ended."""
 
-    def undo() -> None:
-        processors._span_processors = before
-        stop()
-
-    return undo
-
-
-def ours() -> Callable[[], None]:
-    """Activate what the configurator of `otel-profiling-distro` does; return what undoes it."""
-    os.environ["OTEL_PROFILING_ENABLED"] = "true"
-    deactivate()  # what was activated when this was "false": nothing
-    activate()
-    provider: Any = trace.get_tracer_provider()
-    for scope in tuple(provider._tracers):  # those that were made before us, where there usually are none
-        provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
-    if asyncio._get_running_loop() is not None:
-        enter_loop()  # as every loop does that is started after us
-    return deactivate
-
-
-CONFIGURATIONS = {PLAIN: plain, AGENT: agent, PYROSCOPE_OTEL: pyroscope_otel, OURS: ours}
-"""Name to what makes it."""
-
-_leave = plain()
-
-
-def enter(configuration: str) -> str:
-    """Put this process into another configuration, and return its name."""
-    global _leave  # noqa: PLW0603 - what is switched is the process
-    _leave()
-    _leave = CONFIGURATIONS[configuration]()
-    return configuration
-
-
+_present = Configuration()
+_stop_agent: Callable[[], None] | None = None
 _served = 0
+_turns: Iterator[int] = iter(())
+_next_step = 0
+_taken: list[tuple[str, int, float, float]] = []
+_stepping = threading.Lock()
 
 
-def count() -> tuple[int, float, float]:
-    """Return how many requests were served, and the CPU time and the time at which that was so, in seconds."""
-    return _served, time.process_time(), time.monotonic()
+def enter(configuration: str) -> None:
+    """Put this process into another configuration.
+
+    Raises:
+        RuntimeError: spans are not told of their profiles as they should be there.
+    """
+    global _present, _stop_agent  # noqa: PLW0603 - what is switched is the process
+    _present.leave()
+    _present = Configuration()
+    if configuration == PLAIN and _stop_agent is not None:
+        _stop_agent()
+        _stop_agent = None
+    elif configuration != PLAIN and _stop_agent is None:
+        _stop_agent = start_agent()
+    _present = CONFIGURATIONS[configuration]()
+    _present.enter()
+    with trace.get_tracer("under-load").start_as_current_span("entered", Context()) as span:
+        attributes: Any = getattr(span, "attributes", {})
+        if ("pyroscope.profile.id" in attributes) != (configuration in (PYROSCOPE_OTEL, OURS)):
+            raise RuntimeError(f"this process did not become {configuration}")
+
+
+def turns(configurations: Sequence[str], requests: int) -> Iterator[int]:
+    """Put this process into one configuration after the other, each for so many requests; yield when to go on, in requests."""
+    for configuration in configurations:
+        _present.finish()
+        yield SETTLING
+        enter(configuration)
+        yield SETTLING
+        before = _served, time.process_time(), time.monotonic()
+        yield requests
+        _taken.append((configuration, _served - before[0], time.process_time() - before[1], time.monotonic() - before[2]))
+
+
+def take(configurations: Sequence[str], requests: int) -> None:
+    """Begin to take turns."""
+    global _turns, _next_step  # noqa: PLW0603 - what takes turns is the process
+    _taken.clear()
+    _turns = turns(configurations, requests)
+    _next_step = _served
+
+
+def taken() -> list[tuple[str, int, float, float]]:
+    """Return the turns that were taken: the configuration, how many requests were served, CPU time and time, in seconds."""
+    return _taken
 
 
 def answer(number: int, total: int) -> dict[str, int]:
     """Return the answer to a request, and count it."""
-    global _served  # noqa: PLW0603 - a count of all threads; that two of them at once count one is rare and the same for all
+    global _served, _next_step  # noqa: PLW0603 - a count of all threads; that two of them at once count one is rare and the same for all
     _served += 1
+    if _served >= _next_step and _stepping.acquire(False):
+        try:
+            _next_step = _served + next(_turns, 1_000_000)
+        finally:
+            _stepping.release()
     return {"number": number, "total": total}
 
 
@@ -117,12 +196,16 @@ def fastapi_app() -> Any:
         return answer(number, total + work())
 
     @app.get("/enter/{configuration}")
-    async def switch(configuration: str) -> list[str]:
-        return [enter(configuration)]
+    async def switch(configuration: str) -> None:
+        enter(configuration)
 
-    @app.get("/count")
-    async def counted() -> tuple[int, float, float]:
-        return count()
+    @app.get("/take/{requests}/{configurations}")
+    async def begin(requests: int, configurations: str) -> None:
+        take(configurations.split(","), requests)
+
+    @app.get("/taken")
+    async def ended() -> list[tuple[str, int, float, float]]:
+        return taken()
 
     return app
 
@@ -140,11 +223,15 @@ def flask_app() -> Any:
         return answer(number, total + work())
 
     @app.get("/enter/<configuration>")
-    def switch(configuration: str) -> list[str]:
+    def switch(configuration: str) -> list[None]:
         return [enter(configuration)]
 
-    @app.get("/count")
-    def counted() -> list[float]:
-        return list(count())
+    @app.get("/take/<int:requests>/<configurations>")
+    def begin(requests: int, configurations: str) -> list[None]:
+        return [take(configurations.split(","), requests)]
+
+    @app.get("/taken")
+    def ended() -> list[tuple[str, int, float, float]]:
+        return taken()
 
     return app
