@@ -115,6 +115,11 @@ class LabelRules:
         self.descendants_share = not (self.own_span_ids or self._own_span_names)
         """Whether a descendant's labels are its local root's, so that both can hold the same object."""
 
+    @property
+    def root_names(self) -> dict[str, str] | None:
+        """The names known so far, and the label of each; None if local roots are not labelled with trace, id and name."""
+        return self._names if self._span_ids and self._span_names else None
+
     def of_local_root(self, span_context: SpanContext, name: str) -> SpanLabels:
         """Return the labels of a local root span: no parent, a remote one, or one that we did not start."""
         try:

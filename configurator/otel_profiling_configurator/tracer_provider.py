@@ -3,6 +3,8 @@
 The whole idea is that of Grafana's otel-profiling-go: wrap the tracer provider. A span processor would be simpler, but it
 never sees the spans that the sampler drops, and at 1 % sampling those are nearly all the work there is.
 Spans are annotated, not wrapped, and tracers shadowed: they stay the objects that the inner provider made.
+
+What is done for nearly each span of the SDK's is there in C as well (`_tracer_provider.c`), and done there if that was built.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, cast
 import opentelemetry.context as context_api
 import wrapt
 from opentelemetry import trace
+from opentelemetry.attributes import BoundedAttributes  # noqa: F401 - for the form in C
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import Tracer as SdkTracer
@@ -24,7 +27,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, Span
 from opentelemetry.util.types import Attributes
 
 from .guard import report
-from .labels import LabelRules, SpanLabels, label_value
+from .labels import PROFILE_ID_ATTRIBUTE, LabelRules, SpanLabels, label_value  # noqa: F401 - one for the form in C
 from .profile_id import set_profile_id
 from .scope import Scope
 from .thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE, refresh
@@ -113,25 +116,7 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
                 _follow_renames(span_class)
     shared_if_alike = descendants_share and isinstance(tracer, SdkTracer) and _records_what_it_samples(tracer.sampler)
 
-    @functools.wraps(start_span)
-    def annotating(  # arguments are the API's, passed on by position: the cheapest call
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = (),
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-        **kwargs: Any,
-    ) -> Span:
-        span: Any
-        if kwargs:  # what a future API may add; passing even an empty dictionary on would make the call a slow one
-            span = start_span(
-                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception, **kwargs
-            )
-        else:
-            span = start_span(name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
+    def annotate(span: Any, name: str, context: Context | None) -> None:
         try:
             try:
                 current = context_api.get_current() if context is None else context
@@ -143,7 +128,7 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
             if parent is not NOT_OURS and shared_if_alike and parent.sampled is (span.__class__ is not NonRecordingSpan):
                 # The usual descendant. It would come to the same below, by way of its trace flags.
                 span._otel_profiling_labels = parent
-                return span  # type: ignore[no-any-return] # as below
+                return
             span_context = span._context if is_sdk else span.get_span_context()
             if parent is NOT_OURS:
                 # A tracer that is switched off starts nothing: it hands its parent on, or a span that everybody shares.
@@ -164,7 +149,30 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
                 _annotate_descendant(span, rules.of_descendant(parent, span_context, name), rules.own_span_ids)
         except Exception:  # noqa: BLE001 - called from inside the application's start_span
             report("annotate a span")
-        return span  # type: ignore[no-any-return] # untyped only so that the attribute can be set
+
+    if _in_c is not None and is_sdk:
+        return _in_c.annotating(start_span, annotate, shared_if_alike, rules.root_names)
+
+    @functools.wraps(start_span)
+    def annotating(  # arguments are the API's, passed on by position: the cheapest call
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        **kwargs: Any,
+    ) -> Span:
+        if kwargs:  # what a future API may add; passing even an empty dictionary on would make the call a slow one
+            span = start_span(
+                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception, **kwargs
+            )
+        else:
+            span = start_span(name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
+        annotate(span, name, context)
+        return span
 
     setattr(annotating, _OURS, True)
     return annotating
@@ -294,3 +302,11 @@ def when_set(act: Callable[[TracerProvider], None]) -> Callable[[], None]:
 
     trace._set_tracer_provider = watching
     return undo
+
+
+try:
+    from . import _tracer_provider as _in_c
+except ImportError:  # it was not built: no compiler, or a tree for all Pythons
+    _in_c = None  # type: ignore[assignment] # as said
+else:
+    _in_c.use(globals(), vars(context_api))

@@ -6,9 +6,12 @@ import asyncio
 import gc
 import inspect
 import sys
+import weakref
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import opentelemetry.context as context_api
 import pytest
 import wrapt
 from opentelemetry import trace
@@ -16,6 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased, Sampler, SamplingResult
@@ -30,9 +34,10 @@ from opentelemetry.trace import (
     use_span,
 )
 from otel_profiling_configurator import ProfilingTracerProvider, Scope, guard, tracer_provider
+from otel_profiling_configurator.labels import PROFILE_ID_ATTRIBUTE
 from otel_profiling_configurator.thread_labels import SPAN_ATTRIBUTE
 
-from .fakes import SPAN, TRACE, Caching, Tags, expected, pairs_of, span_context
+from .fakes import SPAN, TRACE, Caching, Tags, expected, pairs_of, skip_if_pure, span_context
 
 PROFILE_ID = "pyroscope.profile.id"
 
@@ -114,6 +119,29 @@ PROVIDERS: dict[str, Callable[[], Any]] = {
     "tracers with slots": lambda: Providing(Slotted),
     "tracers that are read-only": lambda: Providing(ReadOnly),
 }
+
+
+class OfKnownNames(tracer_provider.LabelRules):
+    """Rules that have seen the names of these tests: the form in C leaves a local root of any other to the form in Python."""
+
+    def __init__(self, *scopes: Scope) -> None:
+        super().__init__(*scopes)
+        for name in ("GET /", "GET", "span", "work", "query", "ours", "theirs", "late", "drop this", "record this"):
+            self._name_label(name)
+
+
+@pytest.fixture(scope="module", params=["in C", "in C, of known names", "in Python"], autouse=True)
+def form(request: pytest.FixtureRequest) -> Iterator[str]:
+    """All that is promised here holds for both forms of `_annotating`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in Python":
+            patch.setattr(tracer_provider, "_in_c", None)
+        else:
+            skip_if_pure(request)
+            assert tracer_provider._in_c is not None
+        if request.param == "in C, of known names":
+            patch.setattr(tracer_provider, "LabelRules", OfKnownNames)
+        yield request.param
 
 
 @pytest.fixture(params=PROVIDERS)
@@ -737,8 +765,8 @@ def test_our_failure(monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[
     monkeypatch.setattr(guard, "reraise", False)
     monkeypatch.setattr(tracer_provider.LabelRules, "of_local_root", lambda *_: 1 / 0)
     tracer = tracer_of()
-    spans = [tracer.start_span("GET /") for _ in range(3)]
-    assert [span.name for span in spans] == ["GET /"] * 3
+    spans = [tracer.start_span("PUT /") for _ in range(3)]
+    assert [span.name for span in spans] == ["PUT /"] * 3
     assert [pairs_of(span) for span in spans] == [None] * 3
     assert len(warned()) == 1
 
@@ -764,6 +792,112 @@ def test_arguments_of_a_future_api() -> None:
             return tracer
 
     assert ids(tracer_of(Newer()).start_span("GET /", new=7)) == (TRACE, 7)
+
+
+def starting(make_span: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A tracer of the SDK's class that starts such spans."""
+    monkeypatch.setattr(SdkTracer, "start_span", lambda *_, **__: make_span())
+    return tracer_of()
+
+
+def test_exception_of_a_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reaches the application, wherever it comes."""
+
+    class Timeout(BaseException): ...
+
+    def interrupted() -> Context:
+        raise Timeout
+
+    tracer = starting(lambda: NonRecordingSpan(span_context()), monkeypatch)
+    monkeypatch.setattr(context_api, "get_current", interrupted)
+    with pytest.raises(Timeout):
+        tracer.start_span("GET /")
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [(1 << 128, SPAN), (TRACE, 1 << 64), (-1, SPAN), (TRACE, -1), ("trace", SPAN), (TRACE, "span"), (None, None)],
+)
+def test_ids_that_are_none(strange: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
+    """The application has its span, without labels; one warning."""
+    monkeypatch.setattr(guard, "reraise", False)
+
+    class Strange(NonRecordingSpan):
+        _context = (*strange, False, trace.TraceFlags(1), trace.TraceState(), True)
+
+        def __init__(self) -> None: ...
+
+        def get_span_context(self) -> Any:
+            return self._context
+
+    tracer = starting(Strange, monkeypatch)
+    assert [pairs_of(tracer.start_span("GET /")) for _ in range(2)] == [None] * 2
+    assert len(warned()) == 1
+
+
+def test_contexts_that_are_none(tracer: Any) -> None:
+    """Whatever the provider makes of them, its span is started, or its exception seen."""
+    inner = sdk().get_tracer("test")
+    for context in ("context", {tracer_provider.CURRENT_SPAN: None}, {tracer_provider.CURRENT_SPAN: "span"}, 7):
+        try:
+            inner.start_span("GET /", context)
+        except Exception as expected_error:  # noqa: BLE001 - whatever it is
+            with pytest.raises(type(expected_error)):
+                tracer.start_span("GET /", context)
+        else:
+            assert ids(tracer.start_span("GET /", context))
+
+
+def test_spans_do_not_pile_anything_up() -> None:
+    """Whatever is asked with each span is held as often after many as before."""
+    tracer = tracer_of(sdk(ParentBased(ALWAYS_ON)))
+    names = ["GET /", "query"]
+    remote = set_span_in_context(NonRecordingSpan(span_context(remote=True)), Context())
+    held: list[Any] = [*names, remote, tracer, tracer.start_span, tracer_provider.NOT_OURS, PROFILE_ID_ATTRIBUTE]
+    for _ in range(2):  # once for what is made at first
+        before = [sys.getrefcount(one) for one in held]
+        for _ in range(200):
+            with tracer.start_as_current_span(names[0]), tracer.start_as_current_span(names[1]):
+                pass
+            tracer.start_span(names[0], context=remote).end()
+            with pytest.raises(TypeError):
+                tracer.start_span(names[0], unknown=1)
+        gc.collect()
+        after = [sys.getrefcount(one) for one in held]
+    assert after == before
+
+
+def test_tracer_that_nobody_holds() -> None:
+    """It goes, and with it what it starts spans with."""
+    tracer = ProfilingTracerProvider(sdk()).get_tracer("test")
+    tracer.start_span("GET /").end()
+    gone = weakref.ref(tracer)
+    del tracer
+    gc.collect()
+    assert gone() is None
+
+
+def test_module_in_c_without_its_names(form: str) -> None:
+    """It says what is missing, and goes on with what it has."""
+    if form == "in Python":
+        pytest.skip("there is none")
+    in_c: Any = tracer_provider._in_c
+    names, of_contexts = vars(tracer_provider), vars(context_api)
+    for arguments in ((names,), (names, "names"), ("names", of_contexts)):
+        with pytest.raises(TypeError):
+            in_c.use(*arguments)
+    for missing in ("CURRENT_SPAN", "SpanLabels", "set_profile_id"):
+        with pytest.raises(KeyError, match=missing):
+            in_c.use({name: value for name, value in names.items() if name != missing}, of_contexts)
+    with pytest.raises(AttributeError):
+        in_c.use({**names, "SpanLabels": object}, of_contexts)
+    with pytest.raises(TypeError):
+        in_c.use({**names, "SpanLabels": SimpleNamespace(owner=1)}, of_contexts)
+    for arguments in ((), (str, str, True, "names")):
+        with pytest.raises(TypeError):
+            in_c.annotating(*arguments)
+    span = tracer_of().start_span("GET /")
+    assert pairs_of(span) == labels_as_root(span, "GET /")
 
 
 # The global provider
