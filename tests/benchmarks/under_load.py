@@ -341,7 +341,7 @@ def shown(estimate: Estimate) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 32 minutes.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 38 minutes.")
     parser.add_argument("--generations", type=int, default=4, help="how often the server is started anew")
     parser.add_argument("--blocks", type=int, default=5, help="blocks for each start")
     parser.add_argument("--rounds", type=int, default=20, help="turns that each configuration with an agent takes in a block")
