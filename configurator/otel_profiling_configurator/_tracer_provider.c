@@ -38,8 +38,8 @@ static Py_ssize_t slots[SLOTS];
 /* Places in a `SpanContext`, which is a tuple. */
 enum {TRACE_ID = 0, SPAN_ID = 1, TRACE_FLAGS = 3, IS_VALID = 5, LENGTH = 6};
 
-static PyObject *get_current_name, *get_span_context_name, *context_attribute, *attributes_attribute, *store_attribute, *limit_attribute;
-static PyObject *bits_of_half, *nothing;
+static PyObject *get_current_name, *get_span_context_name, *name_attribute, *context_attribute, *attributes_attribute;
+static PyObject *store_attribute, *limit_attribute, *bits_of_half, *nothing;
 
 PyDoc_STRVAR(use_doc,
 "use(names, context_names, /)\n--\n\n"
@@ -89,6 +89,7 @@ typedef struct {
     PyObject *wrapped;  /* the tracer's own */
     PyObject *annotate;  /* in Python, for whatever is not usual */
     PyObject *root_names;  /* name of a span to its label; NULL where local roots are not labelled in the usual way */
+    PyObject *weak_references;
     int shared_if_alike;
 } Annotating;
 
@@ -151,7 +152,9 @@ write_profile_id(PyObject *span, PyObject *profile_id)
     if (attributes != NULL && Py_IS_TYPE(attributes, (PyTypeObject *)bounded_attributes)) {
         PyObject *store = PyObject_GetAttr(attributes, store_attribute);
         PyObject *limit = store == NULL ? NULL : PyObject_GetAttr(attributes, limit_attribute);
-        if (limit != NULL && (limit == Py_None || PyObject_Size(store) < PyLong_AsSsize_t(limit)) && !PyErr_Occurred()) {
+        Py_ssize_t most = limit == NULL || limit == Py_None ? PY_SSIZE_T_MAX : PyLong_AsSsize_t(limit);
+        Py_ssize_t count = PyErr_Occurred() ? -1 : PyObject_Size(store);
+        if (0 <= count && count < most) {
             done = PyObject_SetItem(store, profile_id_attribute, profile_id) < 0 ? -1 : 1;
         }
         Py_XDECREF(store);
@@ -291,16 +294,29 @@ start_and_annotate(PyObject *self, PyObject *const *arguments, size_t flags, PyO
     PyObject *name = argument(arguments, count, keywords, 0, "name");
     PyObject *context = argument(arguments, count, keywords, 1, "context");
     int done = annotate(annotating, span, name, context);
+    PyObject *raised = NULL;
     if (done < 0 && PyErr_ExceptionMatches(PyExc_Exception)) {
-        PyErr_Clear();  /* it happens once more there, and is seen to */
+        raised = raised_exception();
+        PyObject *traceback = raised == NULL ? NULL : PyException_GetTraceback(raised);
+        if (traceback == NULL) {
+            Py_CLEAR(raised);  /* no Python was run, so it is no signal handler's: it happens once more there, and is seen to */
+        }
+        Py_XDECREF(traceback);
         done = 0;
     }
     if (done == 0) {
+        PyObject *given = name == NULL ? PyObject_GetAttr(span, name_attribute) : Py_NewRef(name);
+        if (given == NULL) {
+            PyErr_Clear();
+            given = Py_NewRef(nothing);
+        }
         PyObject *result = PyObject_CallFunctionObjArgs(
-            annotating->annotate, span, name == NULL ? Py_None : name, context == NULL ? Py_None : context, NULL);
+            annotating->annotate, span, given, context == NULL ? Py_None : context, raised, NULL);
         done = result == NULL ? -1 : 1;
         Py_XDECREF(result);
+        Py_DECREF(given);
     }
+    Py_XDECREF(raised);
     if (done < 0) {  /* of a signal handler of the application's, perhaps */
         Py_CLEAR(span);
     }
@@ -312,7 +328,8 @@ PyDoc_STRVAR(annotating_doc,
 "Return what `tracer_provider._annotating` returns.\n\n"
 "Args:\n"
 "    start_span: The tracer's own.\n"
-"    annotate: Called with a span that it has started, the span's name and its context argument where that is not done here.\n"
+"    annotate: Called with a span that it has started, the span's name and its context argument where that is not done here,\n"
+"        and with an exception of Python code, a signal handler's perhaps, that came up meanwhile.\n"
 "    shared_if_alike: Whether a descendant shares its parent's labels if its class says that it is sampled as the parent is.\n"
 "    root_names: Name of a span to its label; None if local roots are not labelled with trace, id and name.");
 
@@ -334,6 +351,7 @@ annotating(PyObject *module, PyObject *arguments)
         self->wrapped = Py_NewRef(wrapped);
         self->annotate = Py_NewRef(annotate_in_python);
         self->root_names = root_names == Py_None ? NULL : Py_NewRef(root_names);
+        self->weak_references = NULL;
         self->shared_if_alike = shared_if_alike;
         PyObject_GC_Track(self);
     }
@@ -356,6 +374,7 @@ deallocate(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
     Py_DECREF(((Annotating *)self)->wrapped);
     Py_DECREF(((Annotating *)self)->annotate);
     Py_XDECREF(((Annotating *)self)->root_names);
@@ -392,8 +411,22 @@ is_ours(PyObject *Py_UNUSED(self), void *Py_UNUSED(closure))
     Py_RETURN_TRUE;
 }
 
+/* As functions do, it stands for itself where an application copies what holds it. */
+static PyObject *
+itself(PyObject *self, PyObject *Py_UNUSED(memo))
+{
+    return Py_NewRef(self);
+}
+
+static PyMethodDef own_methods[] = {
+    {"__copy__", itself, METH_NOARGS, NULL},
+    {"__deepcopy__", itself, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMemberDef members[] = {
     {"__wrapped__", T_OBJECT_EX, offsetof(Annotating, wrapped), READONLY, "The tracer's own."},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(Annotating, weak_references), READONLY, NULL},
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(Annotating, vectorcall), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -410,6 +443,7 @@ static PyType_Slot type_slots[] = {
     {Py_tp_dealloc, deallocate},
     {Py_tp_getattro, attribute},
     {Py_tp_repr, representation},
+    {Py_tp_methods, own_methods},
     {Py_tp_members, members},
     {Py_tp_getset, properties},
     {0, NULL},
@@ -440,7 +474,7 @@ execute(PyObject *module)
         const char *text;
     } strings[] = {
         {&get_current_name, "get_current"}, {&get_span_context_name, "get_span_context"}, {&context_attribute, "_context"},
-        {&attributes_attribute, "_attributes"}, {&store_attribute, "_dict"}, {&limit_attribute, "maxlen"}, {&nothing, ""},
+        {&attributes_attribute, "_attributes"}, {&name_attribute, "name"}, {&store_attribute, "_dict"}, {&limit_attribute, "maxlen"}, {&nothing, ""},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(strings); i++) {
         if ((*strings[i].place = PyUnicode_InternFromString(strings[i].text)) == NULL) {

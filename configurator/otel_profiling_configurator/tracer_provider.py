@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, StaticSample
 from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind, TraceFlags, Tracer, TracerProvider
 from opentelemetry.util.types import Attributes
 
-from .guard import report
+from .guard import is_of_signal_handler, report
 from .labels import PROFILE_ID_ATTRIBUTE, LabelRules, SpanLabels, label_value  # noqa: F401 - one for the form in C
 from .profile_id import set_profile_id
 from .scope import Scope
@@ -116,8 +116,10 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
                 _follow_renames(span_class)
     shared_if_alike = descendants_share and isinstance(tracer, SdkTracer) and _records_what_it_samples(tracer.sampler)
 
-    def annotate(span: Any, name: str, context: Context | None) -> None:
+    def annotate(span: Any, name: str, context: Context | None, raised: Exception | None = None) -> None:
         try:
+            if raised is not None:  # in the form in C
+                _raise_if_of_signal_handler(raised)
             try:
                 current = context_api.get_current() if context is None else context
                 parent_span: Any = current.get(CURRENT_SPAN, NO_SPAN)
@@ -176,6 +178,16 @@ def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[
 
     setattr(annotating, _OURS, True)
     return annotating
+
+
+def _raise_if_of_signal_handler(error: Exception) -> None:
+    try:
+        raise error
+    except Exception:
+        if is_of_signal_handler():
+            raise
+    finally:
+        del error  # its traceback has this frame, and the application's
 
 
 def _is_ours(start_span: Callable[..., Span]) -> bool:

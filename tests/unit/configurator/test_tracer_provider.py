@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import inspect
+import signal
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -800,18 +802,35 @@ def starting(make_span: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> A
     return tracer_of()
 
 
-def test_exception_of_a_signal_handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reaches the application, wherever it comes."""
+@pytest.mark.parametrize("error", [TimeoutError, AttributeError, KeyboardInterrupt])
+def test_exception_of_a_signal_handler(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes to the application, also where it comes while a span is annotated."""
+    monkeypatch.setattr(guard, "reraise", False)
 
-    class Timeout(BaseException): ...
+    def handler(*_signal: object) -> None:
+        raise error
 
     def interrupted() -> Context:
-        raise Timeout
+        signal.raise_signal(signal.SIGUSR1)
+        return Context()
 
     tracer = starting(lambda: NonRecordingSpan(span_context()), monkeypatch)
-    monkeypatch.setattr(context_api, "get_current", interrupted)
-    with pytest.raises(Timeout):
-        tracer.start_span("GET /")
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        monkeypatch.setattr(context_api, "get_current", interrupted)
+        with pytest.raises(error):
+            tracer.start_span("GET /")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_failure_of_others_meanwhile(monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
+    """A context that can't be had costs the labels and one warning."""
+    monkeypatch.setattr(guard, "reraise", False)
+    tracer = starting(lambda: NonRecordingSpan(span_context()), monkeypatch)
+    monkeypatch.setattr(context_api, "get_current", lambda: 1 / 0)
+    assert [pairs_of(tracer.start_span("GET /")) for _ in range(2)] == [None] * 2
+    assert len(warned()) == 1
 
 
 @pytest.mark.parametrize(
@@ -865,6 +884,33 @@ def test_spans_do_not_pile_anything_up() -> None:
         gc.collect()
         after = [sys.getrefcount(one) for one in held]
     assert after == before
+
+
+def test_start_span_seen_by_others() -> None:
+    """It may be copied and referred to as any function may, and a name of its own for its first argument does no harm."""
+    start_span = tracer_of().start_span
+    assert copy.copy(start_span) is start_span
+    assert copy.deepcopy([start_span]) == [start_span]
+    gone = weakref.ref(start_span)
+    assert gone() is start_span
+    del start_span
+    gc.collect()
+    assert gone() is None
+
+
+def test_tracer_with_another_name_for_its_argument(form: str) -> None:
+    """Its spans have their names."""
+    if form == "in Python":
+        pytest.skip("there it has to be the API's name")
+
+    class Renaming(SdkTracer):
+        def start_span(self, span_name: str) -> Any:  # type: ignore[override] # as said
+            return super().start_span(span_name)
+
+    inner: Any = sdk().get_tracer("test")
+    inner.__class__ = Renaming
+    span = tracer_of(Caching(inner)).start_span(span_name="GET /")
+    assert pairs_of(span) == labels_as_root(span, "GET /")
 
 
 def test_tracer_that_nobody_holds() -> None:
