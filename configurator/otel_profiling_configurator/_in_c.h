@@ -15,6 +15,38 @@ meaning_of(PyObject *names, const char *name)
     return value;
 }
 
+/* A name, and where what it means is held; NULL for a name where the module knows by itself what to hold. */
+typedef struct {
+    const char *name;
+    PyObject **place;
+} Name;
+
+/* The values of all names that are none of the module's own, borrowed; -1 with an exception where one has none. */
+static inline int
+meanings_of(PyObject *names, const Name *known, size_t count, PyObject **meanings)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (known[i].name != NULL && (meanings[i] = meaning_of(names, known[i].name)) == NULL) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Hold them from now on; all before any former one is let go: that may run an application's code, which may call this again. */
+static inline void
+hold(const Name *known, size_t count, PyObject **meanings)
+{
+    for (size_t i = 0; i < count; i++) {
+        PyObject *former = *known[i].place;
+        *known[i].place = Py_NewRef(meanings[i]);
+        meanings[i] = former;
+    }
+    for (size_t i = 0; i < count; i++) {
+        Py_XDECREF(meanings[i]);
+    }
+}
+
 /* Where the instances of a class keep a slot; -1 with an exception where it has none. */
 static int
 find_slot(PyObject *type, const char *name, Py_ssize_t *found)
@@ -53,7 +85,7 @@ raised_exception(void)
 #endif
 }
 
-/* What both are to do first: -1 with an exception where this interpreter can't have them. */
+/* What all of them are to do first: -1 with an exception where this interpreter can't have them. */
 static int
 check_interpreter(void)
 {

@@ -15,10 +15,7 @@ static PyObject *of_thread, *add_tag, *remove_tag, *followers;
 /* The names of thread_labels.py and of `opentelemetry.context`: what is not above is looked up with each use. */
 static PyObject *own_names, *context_names;
 
-static const struct {
-    const char *name;
-    PyObject **place;
-} NAMES[] = {
+static const Name NAMES[] = {
     {"carry_in_python", &carry_in_python},
     {"refresh_in_python", &refresh_in_python},
     {"_change", &change},
@@ -33,6 +30,8 @@ static const struct {
     {"_add_tag", &add_tag},
     {"_remove_tag", &remove_tag},
     {"_followers", &followers},
+    {NULL, &context_names},
+    {NULL, &own_names},
 };
 
 static int baggage_wanted;
@@ -58,10 +57,8 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
         return NULL;
     }
     PyObject *names = arguments[0], *meanings[Py_ARRAY_LENGTH(NAMES)];
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(NAMES); i++) {
-        if ((meanings[i] = meaning_of(names, NAMES[i].name)) == NULL) {
-            return NULL;
-        }
+    if (meanings_of(names, NAMES, Py_ARRAY_LENGTH(NAMES), meanings) < 0) {
+        return NULL;
     }
     PyObject *record = meaning_of(names, "_Written");
     PyObject *labels = record == NULL ? NULL : meaning_of(names, "SpanLabels");
@@ -76,20 +73,9 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
     }
     baggage_wanted = wanted;
     memcpy(slots, found, sizeof slots);
-    /* Held before anything is let go: that may run an application's code, which may call this again. */
-    PyObject *formers[Py_ARRAY_LENGTH(NAMES) + 2];
-    size_t last = Py_ARRAY_LENGTH(NAMES);
-    for (size_t i = 0; i < last; i++) {
-        formers[i] = *NAMES[i].place;
-        *NAMES[i].place = Py_NewRef(meanings[i]);
-    }
-    formers[last] = context_names;
-    context_names = Py_NewRef(arguments[1]);
-    formers[last + 1] = own_names;
-    own_names = Py_NewRef(names);
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(formers); i++) {
-        Py_XDECREF(formers[i]);
-    }
+    meanings[Py_ARRAY_LENGTH(NAMES) - 2] = arguments[1];
+    meanings[Py_ARRAY_LENGTH(NAMES) - 1] = names;
+    hold(NAMES, Py_ARRAY_LENGTH(NAMES), meanings);
     Py_RETURN_NONE;
 }
 

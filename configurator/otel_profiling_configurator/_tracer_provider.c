@@ -11,10 +11,10 @@
 static PyObject *current_span, *span_attribute, *not_ours, *labels_type, *non_recording_span;
 static PyObject *bounded_attributes, *profile_id_attribute, *set_profile_id;
 
-static const struct {
-    const char *name;
-    PyObject **place;
-} NAMES[] = {
+/* The names of `opentelemetry.context`, where `get_current` is looked up with each use. */
+static PyObject *context_names;
+
+static const Name NAMES[] = {
     {"CURRENT_SPAN", &current_span},
     {"SPAN_ATTRIBUTE", &span_attribute},
     {"NOT_OURS", &not_ours},
@@ -23,10 +23,8 @@ static const struct {
     {"BoundedAttributes", &bounded_attributes},
     {"PROFILE_ID_ATTRIBUTE", &profile_id_attribute},
     {"set_profile_id", &set_profile_id},
+    {NULL, &context_names},
 };
-
-/* The names of `opentelemetry.context`, where `get_current` is looked up with each use. */
-static PyObject *context_names;
 
 /* Where the labels of a span keep what is needed here: slots of a class without subclasses. */
 enum {OWNER, SAMPLED, VALUES, SLOTS};
@@ -54,10 +52,8 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
         return NULL;
     }
     PyObject *meanings[Py_ARRAY_LENGTH(NAMES)];
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(NAMES); i++) {
-        if ((meanings[i] = meaning_of(arguments[0], NAMES[i].name)) == NULL) {
-            return NULL;
-        }
+    if (meanings_of(arguments[0], NAMES, Py_ARRAY_LENGTH(NAMES), meanings) < 0) {
+        return NULL;
     }
     PyObject *labels = meaning_of(arguments[0], "SpanLabels");
     Py_ssize_t found[SLOTS];
@@ -67,18 +63,8 @@ use(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
         }
     }
     memcpy(slots, found, sizeof slots);
-    /* Held before anything is let go: that may run an application's code, which may call this again. */
-    PyObject *formers[Py_ARRAY_LENGTH(NAMES) + 1];
-    size_t last = Py_ARRAY_LENGTH(NAMES);
-    for (size_t i = 0; i < last; i++) {
-        formers[i] = *NAMES[i].place;
-        *NAMES[i].place = Py_NewRef(meanings[i]);
-    }
-    formers[last] = context_names;
-    context_names = Py_NewRef(arguments[1]);
-    for (size_t i = 0; i < Py_ARRAY_LENGTH(formers); i++) {
-        Py_XDECREF(formers[i]);
-    }
+    meanings[Py_ARRAY_LENGTH(NAMES) - 1] = arguments[1];
+    hold(NAMES, Py_ARRAY_LENGTH(NAMES), meanings);
     Py_RETURN_NONE;
 }
 
@@ -474,7 +460,8 @@ execute(PyObject *module)
         const char *text;
     } strings[] = {
         {&get_current_name, "get_current"}, {&get_span_context_name, "get_span_context"}, {&context_attribute, "_context"},
-        {&attributes_attribute, "_attributes"}, {&name_attribute, "name"}, {&store_attribute, "_dict"}, {&limit_attribute, "maxlen"}, {&nothing, ""},
+        {&attributes_attribute, "_attributes"}, {&name_attribute, "name"}, {&store_attribute, "_dict"},
+        {&limit_attribute, "maxlen"}, {&nothing, ""},
     };
     for (size_t i = 0; i < Py_ARRAY_LENGTH(strings); i++) {
         if ((*strings[i].place = PyUnicode_InternFromString(strings[i].text)) == NULL) {
