@@ -8,7 +8,7 @@
 #include "_in_c.h"
 
 /* What the names of that module mean, see `use`. Those that it may replace by others are held while they are used. */
-static PyObject *carry_in_python, *refresh_in_python, *change, *change_failed, *monotonic;
+static PyObject *carry_in_python, *refresh_in_python, *change, *change_failed, *follow_thread, *monotonic;
 static PyObject *current_span, *span_attribute, *no_labels, *keys, *labels_type;
 static PyObject *of_thread, *add_tag, *remove_tag, *followers;
 
@@ -20,6 +20,7 @@ static const Name NAMES[] = {
     {"refresh_in_python", &refresh_in_python},
     {"_change", &change},
     {"_change_failed", &change_failed},
+    {"_follow_thread", &follow_thread},
     {"monotonic", &monotonic},
     {"CURRENT_SPAN", &current_span},
     {"SPAN_ATTRIBUTE", &span_attribute},
@@ -135,9 +136,47 @@ write_tags(PyObject *old, PyObject *values)
     return status;
 }
 
+#include "_stand_ins.h"
+
+#ifdef STAND_INS
+/* `_change`, where samples say which labels are theirs: nothing has to wait, and little to be written. */
+static PyObject *
+wear_labels(PyObject *record, PyObject *values)
+{
+    if (SLOT(record, FOLLOWERS) != followers) {
+        PyObject *followed = PyObject_CallOneArg(follow_thread, record);
+        if (followed == NULL) {
+            return NULL;
+        }
+        Py_DECREF(followed);
+    }
+    PyObject *old = SLOT(record, VALUES), *result;
+    SLOT(record, VALUES) = Py_NewRef(values);
+    if (old == no_labels) {
+        Py_INCREF(remove_tag);
+        Py_XSETREF(SLOT(record, REMOVE_TAG), remove_tag);
+    }
+    if (wear(values, values == no_labels) == 0) {
+        result = Py_NewRef(Py_None);
+    }
+    else {
+        PyObject *exception = raised_exception();
+        result = PyObject_CallFunctionObjArgs(change_failed, record, old, values, exception, NULL);
+        Py_XDECREF(exception);
+    }
+    Py_DECREF(old);
+    return result;
+}
+#endif
+
 static PyObject *
 change_labels(PyObject *record, PyObject *values)
 {
+#ifdef STAND_INS
+    if (stand_ins) {
+        return wear_labels(record, values);
+    }
+#endif
     PyObject *old = SLOT(record, VALUES);
     PyObject *now = PyObject_CallNoArgs(monotonic), *next_look = SLOT(record, NEXT_LOOK);
     int due = now == NULL ? -1 : next_look == NULL ? 1 : PyObject_RichCompareBool(now, next_look, Py_GE);
@@ -388,7 +427,104 @@ static PyType_Spec type_spec = {
     .slots = type_slots,
 };
 
+PyDoc_STRVAR(change_doc,
+"change_if_stand_ins(record, values, /)\n--\n\nDo what `thread_labels._change` does, if stand-ins are used; return whether.");
+
+static PyObject *
+change_if_stand_ins(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
+{
+#ifdef STAND_INS
+    if (stand_ins && count == 2) {
+        PyObject *changed = wear_labels(arguments[0], arguments[1]);
+        if (changed == NULL) {
+            return NULL;
+        }
+        Py_DECREF(changed);
+        Py_RETURN_TRUE;
+    }
+#endif
+    Py_RETURN_FALSE;
+}
+
+PyDoc_STRVAR(use_stand_ins_doc,
+"use_stand_ins(path, /)\n--\n\n"
+"Give samples that are taken by the library with this path a stand-in for their thread from now on; return whether that is done.");
+
+static PyObject *
+use_stand_ins(PyObject *module, PyObject *path)
+{
+#ifdef STAND_INS
+    PyObject *name;
+    if (!PyUnicode_FSConverter(path, &name)) {
+        return NULL;
+    }
+    if (!stand_ins) {
+        Search search = {PyBytes_AS_STRING(name), 0};
+        dl_iterate_phdr(replace_in_library, &search);
+        stand_ins = search.done;
+        if (!stand_ins) {
+            put_back();
+        }
+    }
+    atomic_store(&modules, PyImport_GetModuleDict());
+    Py_DECREF(name);
+    return PyBool_FromLong(stand_ins);
+#else
+    Py_RETURN_FALSE;
+#endif
+}
+
+PyDoc_STRVAR(leave_stand_ins_doc,
+"leave_stand_ins(remove_tag, /)\n--\n\n"
+"Let samples keep their thread's id, and remove what was written for stand-ins; return whether there were any.");
+
+static PyObject *
+leave_stand_ins(PyObject *module, PyObject *remove)
+{
+    int used = 0;
+#ifdef STAND_INS
+    used = stand_ins;
+    if (used) {
+        remove_all_sets(remove);
+        forget_threads();
+        put_back();
+    }
+#endif
+    return PyBool_FromLong(used);
+}
+
+PyDoc_STRVAR(forget_threads_doc,
+"forget_threads()\n--\n\nForget what was written for stand-ins: another agent begins, or this is a forked child.");
+
+static PyObject *
+forget_all_threads(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+#ifdef STAND_INS
+    forget_threads();
+#endif
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(take_off_doc,
+"take_off(remove_tag, /)\n--\n\n"
+"Remove what was written for the stand-ins of the calling thread, which is about to end; return whether anything was.");
+
+static PyObject *
+take_off_thread(PyObject *module, PyObject *remove)
+{
+#ifdef STAND_INS
+    return PyBool_FromLong(take_off(remove));
+#else
+    Py_RETURN_FALSE;
+#endif
+}
+
 static PyMethodDef methods[] = {
+    {"change_if_stand_ins", (PyCFunction)(void (*)(void))change_if_stand_ins, METH_FASTCALL, change_doc},
+    {"use_stand_ins", use_stand_ins, METH_O, use_stand_ins_doc},
+    {"leave_stand_ins", leave_stand_ins, METH_O, leave_stand_ins_doc},
+    {"forget_threads", forget_all_threads, METH_NOARGS, forget_threads_doc},
+    {"take_off", take_off_thread, METH_O, take_off_doc},
     {"use", (PyCFunction)(void (*)(void))use, METH_FASTCALL, use_doc},
     {"carry", carry, METH_O, carry_doc},
     {"refresh", refresh, METH_NOARGS, refresh_doc},

@@ -105,6 +105,7 @@ class _Activation:
         self._undos.append(switches.install())
         self._agent = agents.Agent(pyroscope, wanted)
         self._undos.append(self._agent.watch_application(_relabel))
+        self._undos.append(self._agent.watch_labels())
         if wanted.agent_enabled:
             if process_models.is_uwsgi():
                 # Its master forks without any hook before the fork, so that no moment could be chosen that suits an agent.

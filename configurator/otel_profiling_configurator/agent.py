@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from . import sampler
+from . import sampler, thread_labels
 from .guard import guarded, report
 from .log import logger
 from .os_threads import Helper, are_still, native_threads, thread_ids
@@ -63,6 +63,8 @@ class Agent:
         self._configure: Callable[..., Any] = pyroscope.configure
         self._uploader = Helper()
         self._older_threads: set[int] = set()
+        self._gil_only = True
+        self._stand_ins_wanted = True
         self._process = 0
         self.running = False
         """Whether an agent of ours runs, in this process or in the one that forked it."""
@@ -101,10 +103,28 @@ class Agent:
                 enable_logging=settings.agent_logging,
             )
         )
-        sampler.follow(self._older_threads if self.running else None, reads_one_thread=gil_only)
+        self._keep_together(self._older_threads if self.running else None, gil_only)
         self._process = os.getpid()
         self._uploader.prepare()
         return self.running
+
+    def _keep_together(self, older_threads: set[int] | None, gil_only: bool, identified: bool = False) -> None:
+        """See to it that a sample's labels are those of its stack, once an agent has started: by stand-ins or by the clock.
+
+        Args:
+            older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
+            gil_only: Whether it samples only the thread that holds the GIL.
+            identified: Whether its samples carry ids or names of threads, which must be the real ones.
+        """
+        self._gil_only = gil_only
+        if older_threads is not None:
+            self._older_threads = older_threads
+            wanted = self._stand_ins_wanted and not identified
+            if wanted and thread_labels.use_stand_ins(tag_writer(self.pyroscope)):
+                older_threads = None
+            else:
+                thread_labels.leave_stand_ins()
+        sampler.follow(older_threads, reads_one_thread=gil_only)
 
     def wait_to_fork(self) -> None:
         """Return when a fork is safe for the child's agent: while all threads of this one sleep.
@@ -159,8 +179,13 @@ class Agent:
             older_threads = thread_ids()
             result = original(*args, **kwargs)
             if result:
-                sampler.follow(older_threads, reads_one_thread=kwargs.get("gil_only", True))
-                on_start()
+                try:
+                    # What is given by position may be anything.
+                    identified = bool(args[1:] or kwargs.get("report_thread_id") or kwargs.get("report_thread_name"))
+                    self._keep_together(older_threads, kwargs.get("gil_only", True), identified)
+                    on_start()
+                except Exception:  # noqa: BLE001 - as above
+                    report("follow the application's Pyroscope agent")
             return result
 
         def undo() -> None:
@@ -168,4 +193,31 @@ class Agent:
                 self.pyroscope.configure = original  # type: ignore[attr-defined] # a module's function
 
         self.pyroscope.configure = configure  # type: ignore[attr-defined] # a module's function
+        return undo
+
+    def watch_labels(self) -> Callable[[], None]:
+        """Label by thread from when on the application adds labels to its threads itself; return what ends that.
+
+        Stand-ins for its threads would not have them.
+        """
+        writer = tag_writer(self.pyroscope)
+        original = writer.add_thread_tag
+
+        @functools.wraps(original)
+        def add_thread_tag(*args: Any, **kwargs: Any) -> Any:
+            if self._stand_ins_wanted:
+                try:
+                    self._stand_ins_wanted = False
+                    if thread_labels.leave_stand_ins():
+                        sampler.follow(self._older_threads, reads_one_thread=self._gil_only)
+                        thread_labels.refresh()
+                except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.add_thread_tag
+                    report("label by thread")
+            return original(*args, **kwargs)
+
+        def undo() -> None:
+            if writer.add_thread_tag is add_thread_tag:
+                writer.add_thread_tag = original
+
+        writer.add_thread_tag = add_thread_tag
         return undo

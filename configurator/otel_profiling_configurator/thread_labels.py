@@ -93,7 +93,8 @@ class _Written(Account):
         if self.thread == get_ident():
             # Nothing can be raised to anybody here, nor be logged by a thread that is about to end.
             with contextlib.suppress(Exception):
-                _remove_all(_pairs(self.values) + self.baggage_labels, self.remove_tag)
+                if _in_c is None or not _in_c.take_off(self.remove_tag):
+                    _remove_all(_pairs(self.values) + self.baggage_labels, self.remove_tag)
 
 
 class _OfThread(Local):  # type: ignore[misc] # a class found at run time
@@ -174,6 +175,8 @@ def _follow_thread(written: _Written) -> None:
 
 def _change(written: _Written, values: Values) -> None:
     """Write `values` on the calling thread, unless they are to be put off; in C where no follower is new."""
+    if _in_c is not None and _in_c.change_if_stand_ins(written, values):
+        return
     old = written.values
     now = monotonic()
     if now >= written.next_look:
@@ -398,8 +401,31 @@ def running(run: Callable[[Any], Any], current_context: ContextVar[Context]) -> 
 def forget() -> None:
     """Forget what was written on all threads: a new agent has started, and it begins without labels."""
     global _of_thread  # noqa: PLW0603 - replaced as a whole: no thread can reach another one's record
+    if _in_c is not None:
+        _in_c.forget_threads()
     _of_thread = _OfThread()
     _share()
+
+
+def use_stand_ins(agent: object) -> bool:
+    """Have samples say by themselves whose labels they get (see `_stand_ins.h`); return whether that is possible here.
+
+    It is on Linux, where `_thread_labels` was built. Then nothing needs to be followed by the clock, see `sampler`. Labels of
+    baggage, which are written by thread, have no stand-ins yet.
+
+    Args:
+        agent: The agent's native module, by whose file the library is found. Its agent must not report ids or names of threads.
+    """
+    path = getattr(agent, "__file__", None)
+    return _in_c is not None and not _baggage_names and isinstance(path, str) and _in_c.use_stand_ins(path)
+
+
+def leave_stand_ins() -> bool:
+    """Label samples by their thread again, whose labels are written when they next change; return whether they were not."""
+    if _in_c is None or not _in_c.leave_stand_ins(_remove_tag):
+        return False
+    forget()
+    return True
 
 
 def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> Callable[[], None]:
@@ -421,6 +447,7 @@ def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> 
     def undo() -> None:
         global _add_tag, _remove_tag, _baggage_names  # noqa: PLW0603 - as above
         carry(Context())
+        leave_stand_ins()
         _baggage_names = _NO_NAMES
         if SPAN_ATTRIBUTE in vars(Span):
             delattr(Span, SPAN_ATTRIBUTE)
