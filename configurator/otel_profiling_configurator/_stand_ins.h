@@ -40,6 +40,9 @@ enum {SETS = 16};
  * tells it who holds the GIL, the second whose stack it reads, and it drops a sample where they differ. */
 enum {LONGEST_BETWEEN = 100 * 1000};
 
+/* Samples without such a wait after one that was in vain: with very many threads, the second copy comes too late. */
+enum {SAMPLES_WITHOUT = 16};
+
 /* Copies after the second one for which it waits, too: by then the top of the stack is read. */
 enum {COPIES_OF_TOP = 8};
 
@@ -51,6 +54,7 @@ typedef struct Worn {
     _Atomic int64_t copied_at;  /* by that, for the first time */
     _Atomic int between;  /* whether it has still to copy the state once more, or the top of the stack */
     unsigned long agent;  /* `agents` when the sets were written */
+    const void *owner;  /* the thread's `_Written`: only compared */
     uint64_t number;  /* of this record, for its ids */
     int next_set;  /* to be given up when another is needed */
     PyObject *sets[SETS];  /* tuples, as they are written; NULL where there is none */
@@ -65,6 +69,7 @@ static uint64_t records;
 static unsigned long agents = 1;  /* that have begun, so that what was written for a former one is known as such */
 static int stand_ins;  /* whether the agent's functions have been replaced */
 static _Atomic unsigned long samples;  /* that are over */
+static unsigned long wait_from;  /* on, in samples */
 static void *_Atomic modules;  /* `sys.modules` */
 
 static __thread Worn *own_record;
@@ -316,12 +321,42 @@ remove_as(uint64_t id, PyObject *remove, PyObject *values)
     written_for = outer;
 }
 
+/* Put a record into the table, for a thread's state. */
+static void
+enter(Worn *record, PyThreadState *state)
+{
+    _Atomic(Worn *) *bucket = bucket_of(state);
+    atomic_store(&record->state, state);
+    atomic_store(&record->next, atomic_load(bucket));
+    atomic_store(bucket, record);
+}
+
+/* Take it out. The sampler may be just there: where the record leads stays as it is until it is entered once more, and then the
+ * sampler may go on elsewhere, and find nothing. */
+static void
+leave(Worn *record)
+{
+    _Atomic(Worn *) *link = bucket_of(atomic_load(&record->state));
+    while (atomic_load(link) != NULL && atomic_load(link) != record) {
+        link = &atomic_load(link)->next;
+    }
+    if (atomic_load(link) == record) {
+        atomic_store(link, atomic_load(&record->next));
+    }
+    atomic_store(&record->state, NULL);
+}
+
 /* The calling thread's record; NULL with an exception where there is no memory. */
 static Worn *
 record_of_thread(void)
 {
+    PyThreadState *state = PyThreadState_Get();
     Worn *record = own_record;
     if (record != NULL && record->agent == agents) {
+        if (atomic_load_explicit(&record->state, memory_order_relaxed) != state) {  /* a thread may have several, in turns */
+            leave(record);
+            enter(record, state);
+        }
         return record;
     }
     if (record == NULL) {
@@ -344,11 +379,7 @@ record_of_thread(void)
     }
     record->agent = agents;
     atomic_store(&record->id, 0);
-    PyThreadState *state = PyThreadState_Get();
-    atomic_store(&record->state, state);
-    _Atomic(Worn *) *bucket = bucket_of(state);
-    atomic_store(&record->next, atomic_load(bucket));
-    atomic_store(bucket, record);
+    enter(record, state);
     return record;
 }
 
@@ -356,9 +387,14 @@ record_of_thread(void)
 static void
 wear_id(Worn *record, uint64_t id)
 {
-    for (int turn = 1; atomic_load(&record->between) && atomic_load(&record->sample) == atomic_load(&samples); turn++) {
+    for (int turn = 1; atomic_load(&record->between); turn++) {
+        unsigned long sample = atomic_load(&samples);
+        if (atomic_load(&record->sample) != sample || sample < wait_from) {
+            break;
+        }
         if (turn % 16 == 0) {
             if (nanoseconds() > atomic_load(&record->copied_at) + LONGEST_BETWEEN) {
+                wait_from = sample + SAMPLES_WITHOUT;
                 break;
             }
             if (turn % 128 == 0) {
@@ -371,12 +407,13 @@ wear_id(Worn *record, uint64_t id)
 
 /* Have the calling thread wear labels; -1 with an exception where they could not be written, and then it wears none. */
 static int
-wear(PyObject *values, int are_none)
+wear(const void *owner, PyObject *values, int are_none)
 {
     Worn *record = record_of_thread();
     if (record == NULL) {
         return -1;
     }
+    record->owner = owner;
     if (are_none) {
         wear_id(record, 0);
         return 0;
@@ -447,28 +484,22 @@ forget_threads(void)
     }
 }
 
-/* Take everything off that was written for the calling thread, which is about to end; return whether anything may have been. */
+/* Take everything off that was written for the calling thread, which is about to end; return whether anything may have been.
+ *
+ * A `_Written` that the thread had before, for a former agent, may end later than that: it takes nothing along. */
 static int
-take_off(PyObject *remove)
+take_off(const void *owner, PyObject *remove)
 {
     Worn *record = own_record;
-    if (record == NULL) {
+    if (record == NULL || record->owner != owner) {
         return 0;
     }
     own_record = NULL;
     int is_known = record->agent == agents;
     if (is_known) {
-        /* The sampler may be just there: where the record leads stays as it is, until it is used for another thread. */
-        _Atomic(Worn *) *link = bucket_of(atomic_load(&record->state));
-        while (atomic_load(link) != NULL && atomic_load(link) != record) {
-            link = &atomic_load(link)->next;
-        }
-        if (atomic_load(link) == record) {
-            atomic_store(link, atomic_load(&record->next));
-        }
+        leave(record);
     }
     remove_sets(record, remove);
-    atomic_store(&record->state, NULL);
     record->agent = 0;
     record->next_free = free_records;
     free_records = record;

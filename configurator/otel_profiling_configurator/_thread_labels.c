@@ -9,7 +9,7 @@
 
 /* What the names of that module mean, see `use`. Those that it may replace by others are held while they are used. */
 static PyObject *carry_in_python, *refresh_in_python, *change, *change_failed, *follow_thread, *monotonic;
-static PyObject *current_span, *span_attribute, *no_labels, *keys, *labels_type;
+static PyObject *record_type, *current_span, *span_attribute, *no_labels, *keys, *labels_type;
 static PyObject *of_thread, *add_tag, *remove_tag, *followers;
 
 /* The names of thread_labels.py and of `opentelemetry.context`: what is not above is looked up with each use. */
@@ -27,6 +27,7 @@ static const Name NAMES[] = {
     {"NO_LABELS", &no_labels},
     {"KEYS", &keys},
     {"SpanLabels", &labels_type},
+    {"_Written", &record_type},
     {"_of_thread", &of_thread},
     {"_add_tag", &add_tag},
     {"_remove_tag", &remove_tag},
@@ -156,7 +157,7 @@ wear_labels(PyObject *record, PyObject *values)
         Py_INCREF(remove_tag);
         Py_XSETREF(SLOT(record, REMOVE_TAG), remove_tag);
     }
-    if (wear(values, values == no_labels) == 0) {
+    if (wear(record, values, values == no_labels) == 0) {
         result = Py_NewRef(Py_None);
     }
     else {
@@ -434,7 +435,7 @@ static PyObject *
 change_if_stand_ins(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
 #ifdef STAND_INS
-    if (stand_ins && count == 2) {
+    if (stand_ins && count == 2 && PyObject_TypeCheck(arguments[0], (PyTypeObject *)record_type)) {
         PyObject *changed = wear_labels(arguments[0], arguments[1]);
         if (changed == NULL) {
             return NULL;
@@ -506,14 +507,18 @@ forget_all_threads(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(take_off_doc,
-"take_off(remove_tag, /)\n--\n\n"
-"Remove what was written for the stand-ins of the calling thread, which is about to end; return whether anything was.");
+"take_off(record, remove_tag, /)\n--\n\n"
+"Remove what was written for the stand-ins of the calling thread, whose record is about to end; return whether anything was.");
 
 static PyObject *
-take_off_thread(PyObject *module, PyObject *remove)
+take_off_thread(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "take_off() takes a record and a function");
+        return NULL;
+    }
 #ifdef STAND_INS
-    return PyBool_FromLong(take_off(remove));
+    return PyBool_FromLong(take_off(arguments[0], arguments[1]));
 #else
     Py_RETURN_FALSE;
 #endif
@@ -524,7 +529,7 @@ static PyMethodDef methods[] = {
     {"use_stand_ins", use_stand_ins, METH_O, use_stand_ins_doc},
     {"leave_stand_ins", leave_stand_ins, METH_O, leave_stand_ins_doc},
     {"forget_threads", forget_all_threads, METH_NOARGS, forget_threads_doc},
-    {"take_off", take_off_thread, METH_O, take_off_doc},
+    {"take_off", (PyCFunction)(void (*)(void))take_off_thread, METH_FASTCALL, take_off_doc},
     {"use", (PyCFunction)(void (*)(void))use, METH_FASTCALL, use_doc},
     {"carry", carry, METH_O, carry_doc},
     {"refresh", refresh, METH_NOARGS, refresh_doc},

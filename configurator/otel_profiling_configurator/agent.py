@@ -64,7 +64,7 @@ class Agent:
         self._uploader = Helper()
         self._older_threads: set[int] = set()
         self._gil_only = True
-        self._stand_ins_wanted = True
+        self._stand_ins_wanted = settings.stand_ins
         self._process = 0
         self.running = False
         """Whether an agent of ours runs, in this process or in the one that forked it."""

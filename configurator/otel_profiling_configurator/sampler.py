@@ -1,5 +1,7 @@
 """Keeps labels as they are while the agent's sampler is between a thread's stack and that thread's labels.
 
+This is for labels that are kept by thread: where samples can't have stand-ins for theirs (`thread_labels.use_stand_ins`).
+
 pyroscope-io reads a stack on one thread (the sampler), then wakes another (the recorder), which looks the labels up: 0.1
 to 0.4 ms later, more for a deep stack. If the labels of the sampled thread change in between, one span's stack goes under the
 next one's name. With steps of 10 ms that is one sample in fifty, with steps of 0.2 ms it is most of them.

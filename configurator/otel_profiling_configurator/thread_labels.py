@@ -5,6 +5,9 @@ context of a thread has changed calls `carry` or `refresh` on that thread. A lab
 with, and every sample pays for every label left behind: so what was written on a thread is remembered, and taken off when
 the thread ends.
 
+The agent takes the labels that a thread has some 0.2 ms after it has read the thread's stack. Where the module in C can lead
+it to that, it takes those of the very moment (`use_stand_ins`); elsewhere a change may have to wait (`sampler`).
+
 This runs on every attach, detach and task switch of the application; it is module-level and flat because of that. What it does
 nearly each time is there in C as well (`_thread_labels.c`), and done there where that was built.
 """
@@ -93,7 +96,7 @@ class _Written(Account):
         if self.thread == get_ident():
             # Nothing can be raised to anybody here, nor be logged by a thread that is about to end.
             with contextlib.suppress(Exception):
-                if _in_c is None or not _in_c.take_off(self.remove_tag):
+                if _in_c is None or not _in_c.take_off(self, self.remove_tag):
                     _remove_all(_pairs(self.values) + self.baggage_labels, self.remove_tag)
 
 
@@ -417,7 +420,9 @@ def use_stand_ins(agent: object) -> bool:
         agent: The agent's native module, by whose file the library is found. Its agent must not report ids or names of threads.
     """
     path = getattr(agent, "__file__", None)
-    return _in_c is not None and not _baggage_names and isinstance(path, str) and _in_c.use_stand_ins(path)
+    if _in_c is None or carry is not _in_c.carry or _baggage_names or not isinstance(path, str):
+        return False
+    return _in_c.use_stand_ins(path)
 
 
 def leave_stand_ins() -> bool:

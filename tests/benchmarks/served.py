@@ -17,8 +17,8 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor
-from otel_profiling_configurator import activate, deactivate, sampler
-from otel_profiling_configurator.thread_labels import enter_loop, leave_loop
+from otel_profiling_configurator import activate, deactivate
+from otel_profiling_configurator.thread_labels import enter_loop, leave_loop, use_stand_ins
 
 PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 
@@ -68,13 +68,14 @@ class Ours(Configuration):
         self.in_loop = asyncio._get_running_loop() is not None
         if self.in_loop:
             enter_loop()  # as every loop does that is started after us
-        sampler._budget._saved_at = time.process_time()  # what others used has saved nothing
+        import pyroscope
+
+        use_stand_ins(pyroscope.lib)  # as with an agent that it has started itself
 
     def finish(self) -> None:
         self.provider._self_release_tracers()
 
     def leave(self) -> None:
-        sampler._budget.seconds()
         if self.in_loop:
             leave_loop()
         deactivate()

@@ -13,6 +13,7 @@ PARSED = {
     "SAMPLE_RATE",
     "UPLOAD_INTERVAL",
     "GIL_ONLY",
+    "STAND_INS",
     "LOG_LEVEL",
     "ENABLED",
     "AGENT_ENABLED",

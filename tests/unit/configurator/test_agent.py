@@ -243,6 +243,81 @@ def test_sampler_of_ours(
     assert followed == [{"reads_one_thread": reads_one_thread}]
 
 
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How samples and labels are kept together, in words: here samples can have stand-ins."""
+    said: list[str] = []
+
+    def leave() -> bool:
+        used = bool(said) and said[-1] == "stand-ins"
+        said.append("by thread")
+        return used
+
+    monkeypatch.setattr(agents.thread_labels, "use_stand_ins", lambda _agent: said.append("stand-ins") or True)
+    monkeypatch.setattr(agents.thread_labels, "leave_stand_ins", leave)
+    monkeypatch.setattr(agents.thread_labels, "refresh", lambda: said.append("labels again"))
+    monkeypatch.setattr(agents.sampler, "follow", lambda older, **_kwargs: older and said.append("followed"))
+    return said
+
+
+def test_stand_ins(pyroscope: Pyroscope, together: list[str]) -> None:
+    """Where samples can have them, nobody follows the sampler."""
+    Agent(pyroscope, Settings()).start("shop", {})
+    assert together == ["stand-ins"]
+
+
+def test_no_stand_ins_wanted(pyroscope: Pyroscope, together: list[str]) -> None:
+    """The agent's library is left alone if somebody says so."""
+    Agent(pyroscope, Settings(stand_ins=False)).start("shop", {})
+    assert together == ["by thread", "followed"]
+
+
+@pytest.mark.parametrize(
+    ("positional", "options", "expected"),
+    [
+        ((), {}, ["stand-ins"]),
+        (("theirs",), {}, ["stand-ins"]),
+        ((), {"report_thread_id": True}, ["by thread", "followed"]),
+        ((), {"report_thread_name": True}, ["by thread", "followed"]),
+        (
+            ("theirs", "theirs", "http://localhost:4040", "", "", False, 100, True, None, True, False, True),
+            {},
+            ["by thread", "followed"],
+        ),
+    ],
+    ids=["default", "name", "ids", "names", "by position"],
+)
+def test_stand_ins_for_the_applications_agent(
+    positional: tuple[Any, ...],
+    options: dict[str, Any],
+    expected: list[str],
+    pyroscope: Pyroscope,
+    together: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has them, too, but where its samples name their threads, or may."""
+    monkeypatch.setattr(pyroscope, "configure", lambda *_args, **_kwargs: True)
+    Agent(pyroscope, Settings(agent_enabled=False)).watch_application(lambda: None)
+    pyroscope.configure(*positional, **options)
+    assert together == expected
+
+
+def test_application_that_labels_threads(pyroscope: Pyroscope, together: list[str]) -> None:
+    """From then on all labels are kept by thread; what it has called does what it did, until that is undone."""
+    agent = Agent(pyroscope, Settings())
+    original = pyroscope.lib.add_thread_tag
+    undo = agent.watch_labels()
+    agent.start("shop", {})
+    for job in ("a", "b"):
+        pyroscope.lib.add_thread_tag(f"job {job}", job)
+    assert pyroscope.tags.current() == {"job a": "a", "job b": "b"}
+    pyroscope.running = False
+    agent.start("shop", {})  # in a forked child
+    assert together == ["stand-ins", "by thread", "followed", "labels again", "by thread", "followed"]
+    undo()
+    assert pyroscope.lib.add_thread_tag == original
+
+
 @pytest.mark.parametrize(("rate", "seconds"), [(100, 0.02), (1, 0.02), (1000, 0.002)])
 def test_wait_before_a_fork(rate: int, seconds: float, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is bounded whatever the rate of sampling: all other threads stand still meanwhile."""
