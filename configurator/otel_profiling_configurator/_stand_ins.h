@@ -194,7 +194,7 @@ write_address(void *_Atomic *place, void *address, int read_only)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     void *start = (void *)((uintptr_t)place / page * page);
-    if (read_only && mprotect(start, page, PROT_READ | PROT_WRITE) < 0) {
+    if (mprotect(start, page, PROT_READ | PROT_WRITE) < 0) {  /* changes nothing where it may be written to */
         return -1;
     }
     atomic_store(place, address);
@@ -204,6 +204,15 @@ write_address(void *_Atomic *place, void *address, int read_only)
     return 0;
 }
 
+/* What the linker makes for a function that is called. Other places that hold its address are variables of the library's own. */
+#if defined(__x86_64__)
+#define IS_CALLED(type) ((type) == R_X86_64_GLOB_DAT || (type) == R_X86_64_JUMP_SLOT)
+#elif defined(__aarch64__)
+#define IS_CALLED(type) ((type) == R_AARCH64_GLOB_DAT || (type) == R_AARCH64_JUMP_SLOT)
+#else
+#define IS_CALLED(type) 0  /* so that nothing is found */
+#endif
+
 /* Replace what one table of a library has of the functions above. */
 static int
 replace_in(const struct dl_phdr_info *library, const ElfW(Rela) *table, size_t count, const ElfW(Sym) *symbols,
@@ -211,7 +220,7 @@ replace_in(const struct dl_phdr_info *library, const ElfW(Rela) *table, size_t c
 {
     for (size_t i = 0; i < count; i++) {
         size_t symbol = ELF64_R_SYM(table[i].r_info);
-        if (symbol == 0 || table[i].r_addend != 0 || table[i].r_offset % sizeof(void *) != 0) {
+        if (symbol == 0 || !IS_CALLED(ELF64_R_TYPE(table[i].r_info)) || table[i].r_addend != 0 || table[i].r_offset % sizeof(void *) != 0) {
             continue;
         }
         for (size_t k = 0; k < Py_ARRAY_LENGTH(FUNCTIONS); k++) {
@@ -370,10 +379,10 @@ record_of_thread(void)
                 PyErr_NoMemory();
                 return NULL;
             }
-            record->number = ++records;
         }
         own_record = record;
     }
+    record->number = ++records;  /* anew: what a former agent or thread has left under its ids is nobody's any more */
     for (int i = 0; i < SETS; i++) {
         Py_CLEAR(record->sets[i]);  /* strings: nothing is run */
     }

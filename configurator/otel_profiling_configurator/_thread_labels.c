@@ -486,9 +486,9 @@ leave_stand_ins(PyObject *module, PyObject *remove)
 #ifdef STAND_INS
     used = stand_ins;
     if (used) {
+        put_back();  /* first: another thread may run while labels are removed */
         remove_all_sets(remove);
         forget_threads();
-        put_back();
     }
 #endif
     return PyBool_FromLong(used);

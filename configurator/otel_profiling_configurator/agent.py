@@ -177,11 +177,13 @@ class Agent:
                 except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.configure
                     report("give way to the application's Pyroscope agent")
             older_threads = thread_ids()
+            # What is given by position may be anything, and other implementations have thread ids of their own accord.
+            identified = bool(args[1:]) or any(
+                kwargs.get(option) for option in ("report_thread_id", "report_thread_name", "cpu_implementation")
+            )
             result = original(*args, **kwargs)
             if result:
                 try:
-                    # What is given by position may be anything.
-                    identified = bool(args[1:] or kwargs.get("report_thread_id") or kwargs.get("report_thread_name"))
                     self._keep_together(older_threads, kwargs.get("gil_only", True), identified)
                     on_start()
                 except Exception:  # noqa: BLE001 - as above

@@ -279,13 +279,14 @@ def test_no_stand_ins_wanted(pyroscope: Pyroscope, together: list[str]) -> None:
         (("theirs",), {}, ["stand-ins"]),
         ((), {"report_thread_id": True}, ["by thread", "followed"]),
         ((), {"report_thread_name": True}, ["by thread", "followed"]),
+        ((), {"cpu_implementation": "another"}, ["by thread", "followed"]),
         (
             ("theirs", "theirs", "http://localhost:4040", "", "", False, 100, True, None, True, False, True),
             {},
             ["by thread", "followed"],
         ),
     ],
-    ids=["default", "name", "ids", "names", "by position"],
+    ids=["default", "name", "ids", "names", "another profiler", "by position"],
 )
 def test_stand_ins_for_the_applications_agent(
     positional: tuple[Any, ...],
