@@ -220,7 +220,8 @@ replace_in(const struct dl_phdr_info *library, const ElfW(Rela) *table, size_t c
 {
     for (size_t i = 0; i < count; i++) {
         size_t symbol = ELF64_R_SYM(table[i].r_info);
-        if (symbol == 0 || !IS_CALLED(ELF64_R_TYPE(table[i].r_info)) || table[i].r_addend != 0 || table[i].r_offset % sizeof(void *) != 0) {
+        if (symbol == 0 || !IS_CALLED(ELF64_R_TYPE(table[i].r_info)) || table[i].r_addend != 0
+            || table[i].r_offset % sizeof(void *) != 0) {
             continue;
         }
         for (size_t k = 0; k < Py_ARRAY_LENGTH(FUNCTIONS); k++) {
@@ -416,14 +417,14 @@ wear_id(Worn *record, uint64_t id)
 
 /* Have the calling thread wear labels; -1 with an exception where they could not be written, and then it wears none. */
 static int
-wear(const void *owner, PyObject *values, int are_none)
+wear(const void *owner, PyObject *values)
 {
     Worn *record = record_of_thread();
     if (record == NULL) {
         return -1;
     }
     record->owner = owner;
-    if (are_none) {
+    if (values == no_labels) {
         wear_id(record, 0);
         return 0;
     }

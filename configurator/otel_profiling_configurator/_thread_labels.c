@@ -139,6 +139,33 @@ write_tags(PyObject *old, PyObject *values)
 
 #include "_stand_ins.h"
 
+/* Write labels, by thread or for a stand-in, and remember that. */
+static PyObject *
+write_labels(PyObject *record, PyObject *values)
+{
+    PyObject *old = SLOT(record, VALUES), *result;
+    SLOT(record, VALUES) = Py_NewRef(values);
+    if (old == no_labels) {
+        Py_INCREF(remove_tag);
+        Py_XSETREF(SLOT(record, REMOVE_TAG), remove_tag);
+    }
+#ifdef STAND_INS
+    int status = stand_ins ? wear(record, values) : write_tags(old, values);
+#else
+    int status = write_tags(old, values);
+#endif
+    if (status == 0) {
+        result = Py_NewRef(Py_None);
+    }
+    else {
+        PyObject *exception = raised_exception();
+        result = PyObject_CallFunctionObjArgs(change_failed, record, old, values, exception, NULL);
+        Py_XDECREF(exception);
+    }
+    Py_DECREF(old);
+    return result;
+}
+
 #ifdef STAND_INS
 /* `_change`, where samples say which labels are theirs: nothing has to wait, and little to be written. */
 static PyObject *
@@ -151,22 +178,7 @@ wear_labels(PyObject *record, PyObject *values)
         }
         Py_DECREF(followed);
     }
-    PyObject *old = SLOT(record, VALUES), *result;
-    SLOT(record, VALUES) = Py_NewRef(values);
-    if (old == no_labels) {
-        Py_INCREF(remove_tag);
-        Py_XSETREF(SLOT(record, REMOVE_TAG), remove_tag);
-    }
-    if (wear(record, values, values == no_labels) == 0) {
-        result = Py_NewRef(Py_None);
-    }
-    else {
-        PyObject *exception = raised_exception();
-        result = PyObject_CallFunctionObjArgs(change_failed, record, old, values, exception, NULL);
-        Py_XDECREF(exception);
-    }
-    Py_DECREF(old);
-    return result;
+    return write_labels(record, values);
 }
 #endif
 
@@ -206,23 +218,7 @@ change_labels(PyObject *record, PyObject *values)
     if (may <= 0) {
         return may < 0 ? NULL : Py_NewRef(Py_None);
     }
-    old = SLOT(record, VALUES);  /* what ran meanwhile, a signal handler or a destructor, may have changed it */
-    SLOT(record, VALUES) = Py_NewRef(values);
-    if (old == no_labels) {
-        Py_INCREF(remove_tag);
-        Py_XSETREF(SLOT(record, REMOVE_TAG), remove_tag);
-    }
-    PyObject *result;
-    if (write_tags(old, values) == 0) {
-        result = Py_NewRef(Py_None);
-    }
-    else {
-        PyObject *exception = raised_exception();
-        result = PyObject_CallFunctionObjArgs(change_failed, record, old, values, exception, NULL);
-        Py_XDECREF(exception);
-    }
-    Py_DECREF(old);
-    return result;
+    return write_labels(record, values);  /* what ran meanwhile, a signal handler or a destructor, may have changed the old ones */
 }
 
 PyDoc_STRVAR(carry_doc, "carry(context, /)\n--\n\nDo what `thread_labels.carry_in_python` does.");
