@@ -56,7 +56,9 @@ typedef struct Worn {
     unsigned long agent;  /* `agents` when the sets were written */
     const void *owner;  /* the thread's `_Written`: only compared */
     uint64_t number;  /* of this record, for its ids */
+    int64_t worn_since;  /* in CPU time of the thread, as long as no sample has been seen */
     int next_set;  /* to be given up when another is needed */
+    unsigned used;  /* a bit for each set that the thread has come back to */
     PyObject *sets[SETS];  /* tuples, as they are written; NULL where there is none */
     struct Worn *next_free;
 } Worn;
@@ -71,6 +73,10 @@ static int stand_ins;  /* whether the agent's functions have been replaced */
 static _Atomic unsigned long samples;  /* that are over */
 static unsigned long wait_from;  /* on, in samples */
 static void *_Atomic modules;  /* `sys.modules` */
+static _Atomic int is_read;  /* whether the sampler has been seen to copy a state that is in the table */
+static int64_t worn;  /* CPU time of threads that wore labels before that, in nanoseconds */
+static int64_t most_worn;  /* from here on, such samples do not come this way */
+static _Atomic int writing;  /* stand-ins that labels are being written for */
 
 static __thread Worn *own_record;
 static __thread uint64_t written_for;  /* the id that labels are being written for */
@@ -85,10 +91,10 @@ bucket_of(const void *state)
 }
 
 static int64_t
-nanoseconds(void)
+nanoseconds(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
@@ -114,10 +120,11 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     }
     for (Worn *record = atomic_load(bucket_of(remote->iov_base)); record != NULL; record = atomic_load(&record->next)) {
         if (atomic_load(&record->state) == remote->iov_base) {
+            atomic_store_explicit(&is_read, 1, memory_order_relaxed);
             unsigned long sample = atomic_load(&samples);
             int first = atomic_load(&record->sample) != sample;
             if (first) {
-                atomic_store(&record->copied_at, nanoseconds());
+                atomic_store(&record->copied_at, nanoseconds(CLOCK_MONOTONIC));
                 atomic_store(&record->sample, sample);
                 atomic_store(&record->between, 1);
             }
@@ -148,6 +155,9 @@ sleep_between(clockid_t clock, int flags, const struct timespec *time, struct ti
 static pthread_t
 written_for_or_self(void)
 {
+    if (atomic_load(&writing) == 0) {
+        return pthread_self();  /* perhaps in the library's signal handler, where a thread's first look at `__thread` may not be */
+    }
     return written_for != 0 ? (pthread_t)written_for : pthread_self();
 }
 
@@ -306,14 +316,31 @@ id_of(const Worn *record, int set)
     return STAND_IN | (record->number * SETS + (uint64_t)set);
 }
 
+/* Have labels be written for a stand-in; return for which one they were before: a change that this one has come in between, by a
+ * signal handler. */
+static uint64_t
+begin_writing(uint64_t id)
+{
+    uint64_t outer = written_for;
+    written_for = id;
+    atomic_fetch_add(&writing, 1);
+    return outer;
+}
+
+static void
+end_writing(uint64_t outer)
+{
+    atomic_fetch_sub(&writing, 1);
+    written_for = outer;
+}
+
 /* Write what differs, for a stand-in. */
 static int
 write_as(uint64_t id, PyObject *old, PyObject *values)
 {
-    uint64_t outer = written_for;  /* of a change that this one has come in between, by a signal handler */
-    written_for = id;
+    uint64_t outer = begin_writing(id);
     int status = write_tags(old, values);
-    written_for = outer;
+    end_writing(outer);
     return status;
 }
 
@@ -321,28 +348,19 @@ write_as(uint64_t id, PyObject *old, PyObject *values)
 static void
 remove_as(uint64_t id, PyObject *remove, PyObject *values)
 {
-    uint64_t outer = written_for;
-    written_for = id;
+    uint64_t outer = begin_writing(id);
+    Py_INCREF(remove);
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(keys); i++) {
         if (write_tag(remove, PyTuple_GET_ITEM(keys, i), PyTuple_GET_ITEM(values, i)) < 0) {
             PyErr_Clear();
         }
     }
-    written_for = outer;
+    Py_DECREF(remove);
+    end_writing(outer);
 }
 
-/* Put a record into the table, for a thread's state. */
-static void
-enter(Worn *record, PyThreadState *state)
-{
-    _Atomic(Worn *) *bucket = bucket_of(state);
-    atomic_store(&record->state, state);
-    atomic_store(&record->next, atomic_load(bucket));
-    atomic_store(bucket, record);
-}
-
-/* Take it out. The sampler may be just there: where the record leads stays as it is until it is entered once more, and then the
- * sampler may go on elsewhere, and find nothing. */
+/* Take a record out of the table. The sampler may be just there: where the record leads stays as it is until it is entered once
+ * more, and then the sampler may go on elsewhere, and find nothing. */
 static void
 leave(Worn *record)
 {
@@ -356,13 +374,37 @@ leave(Worn *record)
     atomic_store(&record->state, NULL);
 }
 
+/* Put it there, for a thread's state. */
+static void
+enter(Worn *record, PyThreadState *state)
+{
+    _Atomic(Worn *) *bucket = bucket_of(state);
+    for (Worn *other = atomic_load(bucket); other != NULL;) {
+        Worn *next = atomic_load(&other->next);
+        if (atomic_load(&other->state) == state) {
+            leave(other);  /* of a thread that ended with labels, by a destructor that came after its `_Written` */
+        }
+        other = next;
+    }
+    atomic_store(&record->state, state);
+    atomic_store(&record->next, atomic_load(bucket));
+    atomic_store(bucket, record);
+}
+
+/* Whether the calling thread's record is one that the sampler can find. */
+static inline int
+has_record(void)
+{
+    return own_record != NULL && own_record->agent == agents;
+}
+
 /* The calling thread's record; NULL with an exception where there is no memory. */
 static Worn *
 record_of_thread(void)
 {
     PyThreadState *state = PyThreadState_Get();
     Worn *record = own_record;
-    if (record != NULL && record->agent == agents) {
+    if (has_record()) {
         if (atomic_load_explicit(&record->state, memory_order_relaxed) != state) {  /* a thread may have several, in turns */
             leave(record);
             enter(record, state);
@@ -387,7 +429,9 @@ record_of_thread(void)
     for (int i = 0; i < SETS; i++) {
         Py_CLEAR(record->sets[i]);  /* strings: nothing is run */
     }
+    record->used = 0;
     record->agent = agents;
+    record->worn_since = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
     atomic_store(&record->id, 0);
     enter(record, state);
     return record;
@@ -403,7 +447,7 @@ wear_id(Worn *record, uint64_t id)
             break;
         }
         if (turn % 16 == 0) {
-            if (nanoseconds() > atomic_load(&record->copied_at) + LONGEST_BETWEEN) {
+            if (nanoseconds(CLOCK_MONOTONIC) > atomic_load(&record->copied_at) + LONGEST_BETWEEN) {
                 wait_from = sample + SAMPLES_WITHOUT;
                 break;
             }
@@ -413,6 +457,23 @@ wear_id(Worn *record, uint64_t id)
         }
     }
     atomic_store(&record->id, id);
+}
+
+/* Whether threads have worn labels for so long that a sample should have been seen, and none was.
+ *
+ * The calling thread is about to change its labels. What it did since its last change counts, if it wore any. */
+static int
+is_in_vain(void)
+{
+    if (atomic_load_explicit(&is_read, memory_order_relaxed) || !has_record()) {
+        return 0;
+    }
+    int64_t now = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+    if (atomic_load(&own_record->id) != 0) {
+        worn += now - own_record->worn_since;
+    }
+    own_record->worn_since = now;
+    return worn > most_worn;
 }
 
 /* Have the calling thread wear labels; -1 with an exception where they could not be written, and then it wears none. */
@@ -430,13 +491,16 @@ wear(const void *owner, PyObject *values)
     }
     for (int i = 0; i < SETS; i++) {
         if (record->sets[i] == values) {
+            record->used |= 1u << i;
             wear_id(record, id_of(record, i));
             return 0;
         }
     }
     int set = record->next_set;
-    if (id_of(record, set) == atomic_load(&record->id)) {
-        set = (set + 1) % SETS;  /* the one that is worn: a sample of it may be taken right now */
+    /* Not one that has been of use since its last turn; nor the one that is worn: a sample of it may be taken right now. */
+    while (record->used & 1u << set || id_of(record, set) == atomic_load(&record->id)) {
+        record->used &= ~(1u << set);
+        set = (set + 1) % SETS;
     }
     record->next_set = (set + 1) % SETS;
     PyObject *former = record->sets[set] == NULL ? Py_NewRef(no_labels) : record->sets[set];
@@ -489,6 +553,7 @@ static void
 forget_threads(void)
 {
     agents++;
+    worn = 0;
     for (int i = 0; i < BUCKETS; i++) {
         atomic_store(&buckets[i], NULL);
     }

@@ -8,7 +8,7 @@
 #include "_in_c.h"
 
 /* What the names of that module mean, see `use`. Those that it may replace by others are held while they are used. */
-static PyObject *carry_in_python, *refresh_in_python, *change, *change_failed, *follow_thread, *monotonic;
+static PyObject *carry_in_python, *refresh_in_python, *change, *change_failed, *follow_thread, *label_by_thread, *monotonic;
 static PyObject *record_type, *current_span, *span_attribute, *no_labels, *keys, *labels_type;
 static PyObject *of_thread, *add_tag, *remove_tag, *followers;
 
@@ -21,6 +21,7 @@ static const Name NAMES[] = {
     {"_change", &change},
     {"_change_failed", &change_failed},
     {"_follow_thread", &follow_thread},
+    {"_label_by_thread", &label_by_thread},
     {"monotonic", &monotonic},
     {"CURRENT_SPAN", &current_span},
     {"SPAN_ATTRIBUTE", &span_attribute},
@@ -150,7 +151,13 @@ write_labels(PyObject *record, PyObject *values)
         Py_XSETREF(SLOT(record, REMOVE_TAG), remove_tag);
     }
 #ifdef STAND_INS
-    int status = stand_ins ? wear(record, values) : write_tags(old, values);
+    int status = 0;
+    if (!stand_ins || (old != no_labels && !has_record())) {
+        status = write_tags(old, stand_ins ? no_labels : values);  /* `old` was written by thread */
+    }
+    if (stand_ins && status == 0) {
+        status = wear(record, values);
+    }
 #else
     int status = write_tags(old, values);
 #endif
@@ -177,6 +184,9 @@ wear_labels(PyObject *record, PyObject *values)
             return NULL;
         }
         Py_DECREF(followed);
+    }
+    if (is_in_vain()) {
+        return PyObject_CallFunctionObjArgs(label_by_thread, record, values, NULL);
     }
     return write_labels(record, values);
 }
@@ -444,17 +454,23 @@ change_if_stand_ins(PyObject *module, PyObject *const *arguments, Py_ssize_t cou
 }
 
 PyDoc_STRVAR(use_stand_ins_doc,
-"use_stand_ins(path, /)\n--\n\n"
-"Give samples that are taken by the library with this path a stand-in for their thread from now on; return whether that is done.");
+"use_stand_ins(path, worn_seconds, /)\n--\n\n"
+"Give samples that are taken by the library with this path a stand-in for their thread from now on; return whether that is done.\n"
+"\n"
+"Threads that work for so many seconds of CPU time with labels must meet a sample; `_label_by_thread` is called if they do not.");
 
 static PyObject *
-use_stand_ins(PyObject *module, PyObject *path)
+use_stand_ins(PyObject *module, PyObject *arguments)
 {
 #ifdef STAND_INS
     PyObject *name;
-    if (!PyUnicode_FSConverter(path, &name)) {
+    double seconds;
+    if (!PyArg_ParseTuple(arguments, "O&d:use_stand_ins", PyUnicode_FSConverter, &name, &seconds)) {
         return NULL;
     }
+    most_worn = (int64_t)(seconds * 1e9);
+    worn = 0;
+    atomic_store(&is_read, 0);
     if (!stand_ins) {
         Search search = {PyBytes_AS_STRING(name), 0};
         dl_iterate_phdr(replace_in_library, &search);
@@ -522,7 +538,7 @@ take_off_thread(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 
 static PyMethodDef methods[] = {
     {"change_if_stand_ins", (PyCFunction)(void (*)(void))change_if_stand_ins, METH_FASTCALL, change_doc},
-    {"use_stand_ins", use_stand_ins, METH_O, use_stand_ins_doc},
+    {"use_stand_ins", use_stand_ins, METH_VARARGS, use_stand_ins_doc},
     {"leave_stand_ins", leave_stand_ins, METH_O, leave_stand_ins_doc},
     {"forget_threads", forget_all_threads, METH_NOARGS, forget_threads_doc},
     {"take_off", (PyCFunction)(void (*)(void))take_off_thread, METH_FASTCALL, take_off_doc},

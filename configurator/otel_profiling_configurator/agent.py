@@ -26,6 +26,9 @@ from .settings import Settings
 EXIT_SECONDS = 2.0
 """Longest that an upload may delay the process's exit. The agent itself would wait 10 s for a server that hangs."""
 
+SAMPLES_EXPECTED = 100
+"""Of threads with labels, in the CPU time that they use: if not one is seen, none will be."""
+
 FORK_SECONDS = 0.02
 """Longest that a fork waits for the agent's threads to sleep. Threads of other native libraries can't be told from them."""
 
@@ -62,7 +65,7 @@ class Agent:
         self._settings = settings
         self._configure: Callable[..., Any] = pyroscope.configure
         self._uploader = Helper()
-        self._older_threads: set[int] = set()
+        self._older_threads: set[int] | None = None
         self._gil_only = True
         self._stand_ins_wanted = settings.stand_ins
         self._process = 0
@@ -84,7 +87,7 @@ class Agent:
         # It warns that a forked child has no agent. In ours one is started.
         warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is running Pyroscope", DeprecationWarning)
         gil_only = settings.gil_only and not wall  # a thread that waits does not hold the GIL
-        self._older_threads = thread_ids()
+        older_threads = thread_ids()
         self.running = bool(
             self._configure(
                 application_name=application_name,
@@ -103,28 +106,40 @@ class Agent:
                 enable_logging=settings.agent_logging,
             )
         )
-        self._keep_together(self._older_threads if self.running else None, gil_only)
+        self._keep_together(older_threads if self.running else None, gil_only, settings.sample_rate)
         self._process = os.getpid()
         self._uploader.prepare()
         return self.running
 
-    def _keep_together(self, older_threads: set[int] | None, gil_only: bool, identified: bool = False) -> None:
+    def _keep_together(
+        self, older_threads: set[int] | None, gil_only: bool, sample_rate: float, identified: bool = False
+    ) -> None:
         """See to it that a sample's labels are those of its stack, once an agent has started: by stand-ins or by the clock.
 
         Args:
             older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
             gil_only: Whether it samples only the thread that holds the GIL.
+            sample_rate: Samples a second that it takes.
             identified: Whether its samples carry ids or names of threads, which must be the real ones.
         """
-        self._gil_only = gil_only
+        self._older_threads, self._gil_only = older_threads, gil_only
+        if older_threads is not None and self._stand_ins_wanted and not identified:
+            worn_seconds = SAMPLES_EXPECTED / sample_rate
+            if thread_labels.use_stand_ins(tag_writer(self.pyroscope), worn_seconds, self._end_stand_ins):
+                sampler.follow(None)
+                return
         if older_threads is not None:
-            self._older_threads = older_threads
-            wanted = self._stand_ins_wanted and not identified
-            if wanted and thread_labels.use_stand_ins(tag_writer(self.pyroscope)):
-                older_threads = None
-            else:
-                thread_labels.leave_stand_ins()
-        sampler.follow(older_threads, reads_one_thread=gil_only)
+            thread_labels.leave_stand_ins()
+        self._follow()
+
+    def _follow(self) -> None:
+        sampler.follow(self._older_threads, reads_one_thread=self._gil_only)
+
+    def _end_stand_ins(self) -> None:
+        self._stand_ins_wanted = False
+        self._follow()
+        if self._older_threads is not None:
+            logger.info("pyroscope-io takes samples in a way that is not known here: labels are kept by thread")
 
     def wait_to_fork(self) -> None:
         """Return when a fork is safe for the child's agent: while all threads of this one sleep.
@@ -133,7 +148,7 @@ class Agent:
         ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Where that can't be seen (not
         Linux), and after two sampling periods or `FORK_SECONDS` in any case, it returns.
         """
-        if self.running:
+        if self.running and self._older_threads is not None:
             # Found out here: the agent's threads start one another, some time after it has said that it runs.
             are_still(native_threads(self._older_threads), min(FORK_SECONDS, 2 / self._settings.sample_rate))
 
@@ -146,6 +161,7 @@ class Agent:
         if not self.running or self._process != os.getpid():
             return
         self.running = False
+        self._older_threads = None
         sampler.follow(None)
         if not self._uploader.run(self.pyroscope.shutdown, EXIT_SECONDS):
             logger.info("the last profile was not taken within %g s, the process ends without it", EXIT_SECONDS)
@@ -184,7 +200,7 @@ class Agent:
             result = original(*args, **kwargs)
             if result:
                 try:
-                    self._keep_together(older_threads, kwargs.get("gil_only", True), identified)
+                    self._keep_together(older_threads, kwargs.get("gil_only", True), kwargs.get("sample_rate", 100), identified)
                     on_start()
                 except Exception:  # noqa: BLE001 - as above
                     report("follow the application's Pyroscope agent")
@@ -211,7 +227,7 @@ class Agent:
                 try:
                     self._stand_ins_wanted = False
                     if thread_labels.leave_stand_ins():
-                        sampler.follow(self._older_threads, reads_one_thread=self._gil_only)
+                        self._follow()
                         thread_labels.refresh()
                 except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.add_thread_tag
                     report("label by thread")

@@ -69,6 +69,13 @@ _add_tag: Callable[[str, str], Any] = _no_tag
 _remove_tag: Callable[[str, str], Any] = _no_tag
 
 
+def _nothing() -> None:
+    """Be called where nobody wants to be."""
+
+
+_on_end: Callable[[], None] = _nothing
+"""What is called when stand-ins turn out to be of no use with this agent."""
+
 _NO_NAMES: Mapping[str, str] = {}
 _baggage_names = _NO_NAMES
 
@@ -410,7 +417,7 @@ def forget() -> None:
     _share()
 
 
-def use_stand_ins(agent: object) -> bool:
+def use_stand_ins(agent: object, worn_seconds: float = 1.0, on_end: Callable[[], None] = _nothing) -> bool:
     """Have samples say by themselves whose labels they get (see `_stand_ins.h`); return whether that is possible here.
 
     It is on Linux, where `_thread_labels` was built. Then nothing needs to be followed by the clock, see `sampler`. Labels of
@@ -418,11 +425,27 @@ def use_stand_ins(agent: object) -> bool:
 
     Args:
         agent: The agent's native module, by whose file the library is found. Its agent must not report ids or names of threads.
+        worn_seconds: CPU time of threads with labels after which a sample must have been seen. If none was, this agent samples
+            otherwise, and no label would be found: then they are left.
+        on_end: Called after that, by a thread that changes its labels.
     """
+    global _on_end  # noqa: PLW0603 - the agent is the process's
     path = getattr(agent, "__file__", None)
     if _in_c is None or carry is not _in_c.carry or _baggage_names or not isinstance(path, str):
         return False
-    return _in_c.use_stand_ins(path)
+    _on_end = on_end
+    return _in_c.use_stand_ins(path, worn_seconds)
+
+
+def _label_by_thread(written: _Written, values: Values) -> None:
+    """Leave stand-ins, which no sample asks for, and write `values` on the calling thread instead of those of `written`."""
+    try:
+        leave_stand_ins()
+        written.values = NO_LABELS  # its end, which is near, takes nothing off
+        _change(_of_thread.written, values)
+        _on_end()
+    except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
+        report("label by thread")
 
 
 def leave_stand_ins() -> bool:

@@ -46,6 +46,15 @@ def test_threads_that_are_reported(run):
     assert {sample.label("thread_id") for sample in samples} == {str(app.told["ident"])}
 
 
+def test_agent_that_samples_otherwise(run, tmp_path):
+    """If no sample comes by where it would get its labels, they are given to the threads instead."""
+    app = run("other_library.py", str(tmp_path), OTEL_PROFILING_AGENT_ENABLED="false", OTEL_PROFILING_LOG_LEVEL="info")
+    assert app.exit_code == 0, app.errors
+    assert "labels are kept by thread" in app.errors
+    samples = [s for s in app.receiver.samples("own-name") if any(f.function == "busy_noticed" for f in s.stack)]
+    assert_labelled(samples, {"span_name": "noticed"})
+
+
 @pytest.mark.parametrize("variables", [{"OTEL_PROFILING_STAND_INS": "false"}, {"OTEL_PROFILING_BAGGAGE_KEYS": "tenant"}])
 def test_by_thread(run, variables):
     """Without them labels are kept by thread, and are right where turns are not as short."""

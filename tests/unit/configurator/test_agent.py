@@ -243,30 +243,42 @@ def test_sampler_of_ours(
     assert followed == [{"reads_one_thread": reads_one_thread}]
 
 
+class Said(list[str]):
+    """How samples and labels are kept together, in words."""
+
+    on_end: Callable[[], None]
+    """What the agent wants to be called where stand-ins are of no use."""
+
+
 @pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How samples and labels are kept together, in words: here samples can have stand-ins."""
-    said: list[str] = []
+def together(monkeypatch: pytest.MonkeyPatch) -> Said:
+    """Here samples can have stand-ins."""
+    said = Said()
 
     def leave() -> bool:
         used = bool(said) and said[-1] == "stand-ins"
         said.append("by thread")
         return used
 
-    monkeypatch.setattr(agents.thread_labels, "use_stand_ins", lambda _agent: said.append("stand-ins") or True)
+    def use(_agent: object, _worn_seconds: float, on_end: Callable[[], None]) -> bool:
+        said.append("stand-ins")
+        said.on_end = on_end
+        return True
+
+    monkeypatch.setattr(agents.thread_labels, "use_stand_ins", use)
     monkeypatch.setattr(agents.thread_labels, "leave_stand_ins", leave)
     monkeypatch.setattr(agents.thread_labels, "refresh", lambda: said.append("labels again"))
     monkeypatch.setattr(agents.sampler, "follow", lambda older, **_kwargs: older and said.append("followed"))
     return said
 
 
-def test_stand_ins(pyroscope: Pyroscope, together: list[str]) -> None:
+def test_stand_ins(pyroscope: Pyroscope, together: Said) -> None:
     """Where samples can have them, nobody follows the sampler."""
     Agent(pyroscope, Settings()).start("shop", {})
     assert together == ["stand-ins"]
 
 
-def test_no_stand_ins_wanted(pyroscope: Pyroscope, together: list[str]) -> None:
+def test_no_stand_ins_wanted(pyroscope: Pyroscope, together: Said) -> None:
     """The agent's library is left alone if somebody says so."""
     Agent(pyroscope, Settings(stand_ins=False)).start("shop", {})
     assert together == ["by thread", "followed"]
@@ -293,7 +305,7 @@ def test_stand_ins_for_the_applications_agent(
     options: dict[str, Any],
     expected: list[str],
     pyroscope: Pyroscope,
-    together: list[str],
+    together: Said,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It has them, too, but where its samples name their threads, or may."""
@@ -303,7 +315,7 @@ def test_stand_ins_for_the_applications_agent(
     assert together == expected
 
 
-def test_application_that_labels_threads(pyroscope: Pyroscope, together: list[str]) -> None:
+def test_application_that_labels_threads(pyroscope: Pyroscope, together: Said) -> None:
     """From then on all labels are kept by thread; what it has called does what it did, until that is undone."""
     agent = Agent(pyroscope, Settings())
     original = pyroscope.lib.add_thread_tag
@@ -317,6 +329,26 @@ def test_application_that_labels_threads(pyroscope: Pyroscope, together: list[st
     assert together == ["stand-ins", "by thread", "followed", "labels again", "by thread", "followed"]
     undo()
     assert pyroscope.lib.add_thread_tag == original
+
+
+def test_application_that_labels_threads_after_the_agent(pyroscope: Pyroscope, together: Said) -> None:
+    """There is nobody to follow then."""
+    agent = started(pyroscope)
+    agent.watch_labels()
+    agent.stop()
+    pyroscope.lib.add_thread_tag("job", "nightly")
+    assert together == ["stand-ins", "by thread", "labels again"]
+
+
+def test_stand_ins_of_no_use(pyroscope: Pyroscope, together: Said, caplog: pytest.LogCaptureFixture) -> None:
+    """The sampler is followed instead, also that of the next agent; a line says so."""
+    agent = started(pyroscope)
+    with caplog.at_level(logging.INFO):
+        together.on_end()
+    assert "labels are kept by thread" in caplog.text
+    pyroscope.running = False
+    agent.start("shop", {})
+    assert together == ["stand-ins", "followed", "by thread", "followed"]
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(100, 0.02), (1, 0.02), (1000, 0.002)])

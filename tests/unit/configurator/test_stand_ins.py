@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from time import sleep, thread_time
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,6 +81,13 @@ def carry(context: Context) -> None:
     thread_labels.carry(context)
 
 
+def work(seconds: float) -> None:
+    """Use CPU time."""
+    end = thread_time() + seconds
+    while thread_time() < end:
+        pass
+
+
 def test_used_and_left(library: object) -> None:
     """It is done once, undone once, and can be done again."""
     for _ in range(2):
@@ -121,7 +129,7 @@ def test_labels_once_written(written: Written) -> None:
 
 
 def test_more_spans_than_stand_ins(written: Written) -> None:
-    """The span that was labelled longest ago gives way; only what differs is written."""
+    """The span that was labelled longest ago and not come back to gives way; only what differs is written."""
     contexts = [context(number) for number in range(SETS + 1)]
     for one, _ in contexts:
         carry(one)
@@ -175,6 +183,67 @@ def test_by_thread_again(written: Written) -> None:
     assert set(written.left) == labels
     carry(NOTHING)
     assert written.left == []
+
+
+def test_use(written: Written) -> None:
+    """Labels that a thread returns to now and then stay, whatever else comes and goes."""
+    stays, labels = context(0)
+    for number in range(1, 5 * SETS):
+        if number % (SETS // 2) == 1:
+            carry(stays)
+        carry(context(number)[0])
+        assert labels <= set(written.left)
+
+
+def test_labels_by_thread_before(library: object) -> None:
+    """What a thread carries by itself when stand-ins begin is taken off with its next labels."""
+    writer = Written()
+    undo = thread_labels.install(writer)
+    thread_labels.forget()
+    (before, by_thread), (after, of_stand_in) = context(1), context(2)
+    carry(before)
+    assert thread_labels.use_stand_ins(library)
+    assert set(writer.left) == by_thread
+    carry(after)
+    assert set(writer.left) == of_stand_in
+    undo()
+    assert writer.left == []
+
+
+def test_no_sample_seen(library: object) -> None:
+    """If threads work with labels and no sample asks for them, they are given to the threads; it is said once."""
+    writer = Written()
+    undo = thread_labels.install(writer)
+    thread_labels.forget()
+    ends: list[set[tuple[str, str]]] = []
+    assert thread_labels.use_stand_ins(library, 0.02, lambda: ends.append(set(writer.left)))
+    first, of_first = context(1)
+    carry(first)
+    work(0.03)
+    carry(NOTHING)
+    assert ends == [set()]
+    assert writer.left == []
+    carry(first)
+    assert set(writer.left) == of_first
+    second, of_second = context(2)
+    carry(second)
+    assert set(writer.left) == of_second
+    assert len(ends) == 1
+    undo()
+    assert writer.left == []
+
+
+@pytest.mark.usefixtures("written")
+def test_no_sample_to_be_seen(library: object) -> None:
+    """Work without labels does not count, however long; nor does waiting."""
+    ends: list[None] = []
+    assert thread_labels.use_stand_ins(library, 0.02, lambda: ends.append(None))
+    for number in range(3):
+        work(0.03)
+        carry(context(number)[0])
+        sleep(0.03)
+        carry(NOTHING)
+    assert ends == []
 
 
 def test_record_that_ends_late(written: Written) -> None:
