@@ -27,6 +27,15 @@ def test_short_turns(run, kind, count):
     assert assert_accurate(arrived, 0.98, chance=True) > 300
 
 
+@pytest.mark.parametrize("variables", [{"OTEL_PROFILING_GIL_ONLY": "false"}, {"OTEL_PROFILING_TYPES": "wall"}])
+def test_all_threads(run, variables):
+    """The same where not only the thread that holds the GIL is sampled."""
+    app = run("short_turns.py", "tasks", str(COUNT), "0.0001", "5", **variables)
+    assert app.exit_code == 0, app.errors
+    groups = [(app.samples_of(function), {"span_name": name}) for function, name in app.told.items()]
+    assert assert_accurate(groups, 0.98, chance=True) > 300
+
+
 def test_labels_of_the_application(run):
     """Labels that an application adds to its threads itself are on the samples, beside those of its spans, and no longer."""
     app = run("own_labels.py")
