@@ -11,7 +11,8 @@
  * `pthread_self`, by which the agent learns for whom a label is. This is what memory profilers do with `malloc` (memray, for one).
  * The application's own code and all other libraries are left alone.
  *
- * The sampler's thread runs `read_and_replace` and `sleep_between` without the GIL. Everything else here runs with it.
+ * The library calls `read_and_replace`, `sleep_between` and `written_for_or_self` on threads of its own, too, without the GIL.
+ * Everything else here runs with it.
  */
 
 #if defined(__linux__) && defined(__LP64__)
@@ -29,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Sets of labels that a thread has stand-ins for. As many must come and go before the id of a sample that is not recorded yet
+/* Sets of labels that a thread has stand-ins for. Usually as many come and go before the id of a sample that is not recorded yet
  * means another set. */
 enum {SETS = 16};
 
@@ -76,6 +77,7 @@ static void *_Atomic modules;  /* `sys.modules` */
 static _Atomic int is_read;  /* whether the sampler has been seen to copy a state that is in the table */
 static int64_t worn;  /* CPU time of threads that wore labels before that, in nanoseconds */
 static int64_t most_worn;  /* from here on, such samples do not come this way */
+static int64_t expected_since;  /* on CLOCK_MONOTONIC: as much time must have passed, too */
 static _Atomic int writing;  /* stand-ins that labels are being written for */
 
 static __thread Worn *own_record;
@@ -88,6 +90,17 @@ static inline _Atomic(Worn *) *
 bucket_of(const void *state)
 {
     return &buckets[((uintptr_t)state >> 6) * 0x9E3779B97F4A7C15u >> 54];
+}
+
+/* The record in the table that is for a thread's state; NULL where there is none. */
+static Worn *
+find(_Atomic(Worn *) *bucket, const void *state)
+{
+    Worn *record = atomic_load(bucket);
+    while (record != NULL && atomic_load(&record->state) != state) {
+        record = atomic_load(&record->next);
+    }
+    return record;
 }
 
 static int64_t
@@ -118,26 +131,25 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     if (locals != 1 || remotes != 1 || copied < (ssize_t)(id_at + sizeof(uint64_t))) {
         return copied;
     }
-    for (Worn *record = atomic_load(bucket_of(remote->iov_base)); record != NULL; record = atomic_load(&record->next)) {
-        if (atomic_load(&record->state) == remote->iov_base) {
-            atomic_store_explicit(&is_read, 1, memory_order_relaxed);
-            unsigned long sample = atomic_load(&samples);
-            int first = atomic_load(&record->sample) != sample;
-            if (first) {
-                atomic_store(&record->copied_at, nanoseconds(CLOCK_MONOTONIC));
-                atomic_store(&record->sample, sample);
-                atomic_store(&record->between, 1);
-            }
-            uint64_t id = atomic_load(&record->id);
-            if (id != 0) {
-                memcpy((char *)local->iov_base + id_at, &id, sizeof id);
-            }
-            if (!first) {
-                being_read = record;
-                copies_left = COPIES_OF_TOP;
-            }
-            break;
-        }
+    Worn *record = find(bucket_of(remote->iov_base), remote->iov_base);
+    if (record == NULL) {
+        return copied;
+    }
+    atomic_store_explicit(&is_read, 1, memory_order_relaxed);
+    unsigned long sample = atomic_load(&samples);
+    int first = atomic_load(&record->sample) != sample;
+    if (first) {
+        atomic_store(&record->copied_at, nanoseconds(CLOCK_MONOTONIC));
+        atomic_store(&record->sample, sample);
+        atomic_store(&record->between, 1);
+    }
+    uint64_t id = atomic_load(&record->id);
+    if (id != 0) {
+        memcpy((char *)local->iov_base + id_at, &id, sizeof id);
+    }
+    if (!first) {
+        being_read = record;
+        copies_left = COPIES_OF_TOP;
     }
     return copied;
 }
@@ -297,6 +309,18 @@ replace_in_library(struct dl_phdr_info *library, size_t size, void *argument)
     return 1;
 }
 
+/* For whom the library takes a label to be that is written now. */
+static uint64_t
+thread_of_labels(void)
+{
+    for (int i = 0; i < replaced_count; i++) {
+        if (replaced[i].ours == (void *)written_for_or_self && atomic_load(replaced[i].place) == replaced[i].ours) {
+            return (uint64_t)written_for_or_self();
+        }
+    }
+    return (uint64_t)pthread_self();
+}
+
 /* Give the library back what it had, where that is not somebody else's by now. */
 static void
 put_back(void)
@@ -307,7 +331,6 @@ put_back(void)
             write_address(one->place, one->function, one->read_only);
         }
     }
-    stand_ins = 0;
 }
 
 static inline uint64_t
@@ -374,17 +397,29 @@ leave(Worn *record)
     atomic_store(&record->state, NULL);
 }
 
-/* Put it there, for a thread's state. */
+/* Remove what was written for the stand-ins of one thread. */
+static void
+remove_sets(Worn *record, PyObject *remove)
+{
+    atomic_store(&record->id, 0);
+    for (int i = 0; i < SETS; i++) {
+        PyObject *values = record->sets[i];
+        record->sets[i] = NULL;
+        if (values != NULL && record->agent == agents) {
+            remove_as(id_of(record, i), remove, values);
+        }
+        Py_XDECREF(values);
+    }
+}
+
+/* Put a record there, for a thread's state. */
 static void
 enter(Worn *record, PyThreadState *state)
 {
     _Atomic(Worn *) *bucket = bucket_of(state);
-    for (Worn *other = atomic_load(bucket); other != NULL;) {
-        Worn *next = atomic_load(&other->next);
-        if (atomic_load(&other->state) == state) {
-            leave(other);  /* of a thread that ended with labels, by a destructor that came after its `_Written` */
-        }
-        other = next;
+    for (Worn *former; (former = find(bucket, state)) != NULL;) {
+        leave(former);  /* of a thread that ended with labels, by a destructor that came after its `_Written` */
+        remove_sets(former, remove_tag);
     }
     atomic_store(&record->state, state);
     atomic_store(&record->next, atomic_load(bucket));
@@ -473,7 +508,7 @@ is_in_vain(void)
         worn += now - own_record->worn_since;
     }
     own_record->worn_since = now;
-    return worn > most_worn;
+    return worn > most_worn && nanoseconds(CLOCK_MONOTONIC) - expected_since > most_worn;
 }
 
 /* Have the calling thread wear labels; -1 with an exception where they could not be written, and then it wears none. */
@@ -498,8 +533,8 @@ wear(const void *owner, PyObject *values)
     }
     int set = record->next_set;
     /* Not one that has been of use since its last turn; nor the one that is worn: a sample of it may be taken right now. */
-    while (record->used & 1u << set || id_of(record, set) == atomic_load(&record->id)) {
-        record->used &= ~(1u << set);
+    for (int is_worn; (is_worn = id_of(record, set) == atomic_load(&record->id)) || record->used & 1u << set;) {
+        record->used &= ~((unsigned)!is_worn << set);
         set = (set + 1) % SETS;
     }
     record->next_set = (set + 1) % SETS;
@@ -522,22 +557,7 @@ wear(const void *owner, PyObject *values)
     return status;
 }
 
-/* Remove what was written for the stand-ins of one thread. */
-static void
-remove_sets(Worn *record, PyObject *remove)
-{
-    atomic_store(&record->id, 0);
-    for (int i = 0; i < SETS; i++) {
-        PyObject *values = record->sets[i];
-        record->sets[i] = NULL;
-        if (values != NULL && record->agent == agents) {
-            remove_as(id_of(record, i), remove, values);
-        }
-        Py_XDECREF(values);
-    }
-}
-
-/* The same of all threads that there are. */
+/* Remove what was written for the stand-ins of all threads. */
 static void
 remove_all_sets(PyObject *remove)
 {
@@ -557,6 +577,17 @@ forget_threads(void)
     for (int i = 0; i < BUCKETS; i++) {
         atomic_store(&buckets[i], NULL);
     }
+}
+
+/* Have samples keep their thread's id again. Labels are written by thread from the first line on, so that whoever carries what was
+ * written for stand-ins must be forgotten by then; for those it is removed while the library can still be led to them. */
+static void
+leave_all(PyObject *remove)
+{
+    stand_ins = 0;
+    remove_all_sets(remove);
+    put_back();
+    forget_threads();
 }
 
 /* Take everything off that was written for the calling thread, which is about to end; return whether anything may have been.

@@ -469,7 +469,7 @@ use_stand_ins(PyObject *module, PyObject *arguments)
         return NULL;
     }
     most_worn = (int64_t)(seconds * 1e9);
-    worn = 0;
+    expected_since = nanoseconds(CLOCK_MONOTONIC);
     atomic_store(&is_read, 0);
     if (!stand_ins) {
         Search search = {PyBytes_AS_STRING(name), 0};
@@ -479,6 +479,7 @@ use_stand_ins(PyObject *module, PyObject *arguments)
             put_back();
         }
     }
+    forget_threads();
     atomic_store(&modules, PyImport_GetModuleDict());
     Py_DECREF(name);
     return PyBool_FromLong(stand_ins);
@@ -488,22 +489,44 @@ use_stand_ins(PyObject *module, PyObject *arguments)
 }
 
 PyDoc_STRVAR(leave_stand_ins_doc,
-"leave_stand_ins(remove_tag, /)\n--\n\n"
-"Let samples keep their thread's id, and remove what was written for stand-ins; return whether there were any.");
+"leave_stand_ins(of_thread, remove_tag, /)\n--\n\n"
+"Let samples keep their thread's id, and remove what was written for stand-ins; return whether there were any.\n\n"
+"If so, `_of_thread` is replaced at the same moment by the one given, in which no thread has written anything.");
 
 static PyObject *
-leave_stand_ins(PyObject *module, PyObject *remove)
+leave_stand_ins(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 {
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "leave_stand_ins() takes the threads' records and a function");
+        return NULL;
+    }
     int used = 0;
 #ifdef STAND_INS
     used = stand_ins;
     if (used) {
-        put_back();  /* first: another thread may run while labels are removed */
-        remove_all_sets(remove);
-        forget_threads();
+        PyObject *former = of_thread;  /* held: other threads may run when it goes */
+        if (PyDict_SetItemString(own_names, "_of_thread", arguments[0]) < 0) {
+            return NULL;
+        }
+        of_thread = Py_NewRef(arguments[0]);
+        leave_all(arguments[1]);
+        Py_DECREF(former);
     }
 #endif
     return PyBool_FromLong(used);
+}
+
+PyDoc_STRVAR(thread_of_labels_doc,
+"thread_of_labels()\n--\n\nReturn the id of whom the agent takes a label to be for that is written now: a thread or a stand-in.");
+
+static PyObject *
+get_thread_of_labels(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+#ifdef STAND_INS
+    return PyLong_FromUnsignedLongLong(thread_of_labels());
+#else
+    return PyLong_FromUnsignedLong(PyThread_get_thread_ident());
+#endif
 }
 
 PyDoc_STRVAR(forget_threads_doc,
@@ -539,7 +562,8 @@ take_off_thread(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
 static PyMethodDef methods[] = {
     {"change_if_stand_ins", (PyCFunction)(void (*)(void))change_if_stand_ins, METH_FASTCALL, change_doc},
     {"use_stand_ins", use_stand_ins, METH_VARARGS, use_stand_ins_doc},
-    {"leave_stand_ins", leave_stand_ins, METH_O, leave_stand_ins_doc},
+    {"leave_stand_ins", (PyCFunction)(void (*)(void))leave_stand_ins, METH_FASTCALL, leave_stand_ins_doc},
+    {"thread_of_labels", get_thread_of_labels, METH_NOARGS, thread_of_labels_doc},
     {"forget_threads", forget_all_threads, METH_NOARGS, forget_threads_doc},
     {"take_off", (PyCFunction)(void (*)(void))take_off_thread, METH_FASTCALL, take_off_doc},
     {"use", (PyCFunction)(void (*)(void))use, METH_FASTCALL, use_doc},

@@ -29,6 +29,9 @@ EXIT_SECONDS = 2.0
 SAMPLES_EXPECTED = 100
 """Of threads with labels, in the CPU time that they use: if not one is seen, none will be."""
 
+SHORTEST_SECONDS = 3.0
+"""Of CPU time, before that is said: the sampler takes some time to start."""
+
 FORK_SECONDS = 0.02
 """Longest that a fork waits for the agent's threads to sleep. Threads of other native libraries can't be told from them."""
 
@@ -106,25 +109,24 @@ class Agent:
                 enable_logging=settings.agent_logging,
             )
         )
-        self._keep_together(older_threads if self.running else None, gil_only, settings.sample_rate)
-        self._process = os.getpid()
+        # Its memory profile has no labels, and then nothing samples threads.
+        by_thread = not (wall or "cpu" in settings.types)
+        self._keep_together(older_threads if self.running else None, gil_only, settings.sample_rate, by_thread)
         self._uploader.prepare()
         return self.running
 
-    def _keep_together(
-        self, older_threads: set[int] | None, gil_only: bool, sample_rate: float, identified: bool = False
-    ) -> None:
+    def _keep_together(self, older_threads: set[int] | None, gil_only: bool, sample_rate: float, by_thread: bool) -> None:
         """See to it that a sample's labels are those of its stack, once an agent has started: by stand-ins or by the clock.
 
         Args:
             older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
             gil_only: Whether it samples only the thread that holds the GIL.
             sample_rate: Samples a second that it takes.
-            identified: Whether its samples carry ids or names of threads, which must be the real ones.
+            by_thread: Whether its samples need the threads' own ids.
         """
-        self._older_threads, self._gil_only = older_threads, gil_only
-        if older_threads is not None and self._stand_ins_wanted and not identified:
-            worn_seconds = SAMPLES_EXPECTED / sample_rate
+        self._older_threads, self._gil_only, self._process = older_threads, gil_only, os.getpid()
+        if older_threads is not None and self._stand_ins_wanted and not by_thread:
+            worn_seconds = max(SHORTEST_SECONDS, SAMPLES_EXPECTED / sample_rate)
             if thread_labels.use_stand_ins(tag_writer(self.pyroscope), worn_seconds, self._end_stand_ins):
                 sampler.follow(None)
                 return
@@ -136,10 +138,11 @@ class Agent:
         sampler.follow(self._older_threads, reads_one_thread=self._gil_only)
 
     def _end_stand_ins(self) -> None:
-        self._stand_ins_wanted = False
-        self._follow()
-        if self._older_threads is not None:
-            logger.info("pyroscope-io takes samples in a way that is not known here: labels are kept by thread")
+        """Do without them from now on, if there is an agent here by which they should have been seen."""
+        if self._older_threads is not None and self._process == os.getpid():
+            self._stand_ins_wanted = False
+            self._follow()
+            logger.info("no sample by pyroscope-io was seen where it would get its labels: they are kept by thread from now on")
 
     def wait_to_fork(self) -> None:
         """Return when a fork is safe for the child's agent: while all threads of this one sleep.
@@ -148,9 +151,10 @@ class Agent:
         ever for a thread that only its parent has (pyroscope-io 1.4: about 1 fork in 20). Where that can't be seen (not
         Linux), and after two sampling periods or `FORK_SECONDS` in any case, it returns.
         """
-        if self.running and self._older_threads is not None:
+        older_threads = self._older_threads
+        if self.running and older_threads is not None:
             # Found out here: the agent's threads start one another, some time after it has said that it runs.
-            are_still(native_threads(self._older_threads), min(FORK_SECONDS, 2 / self._settings.sample_rate))
+            are_still(native_threads(older_threads), min(FORK_SECONDS, 2 / self._settings.sample_rate))
 
     @guarded("upload the last profile")
     def stop(self) -> None:
@@ -194,13 +198,15 @@ class Agent:
                     report("give way to the application's Pyroscope agent")
             older_threads = thread_ids()
             # What is given by position may be anything, and other implementations have thread ids of their own accord.
-            identified = bool(args[1:]) or any(
-                kwargs.get(option) for option in ("report_thread_id", "report_thread_name", "cpu_implementation")
+            by_thread = (
+                bool(args[1:])
+                or any(kwargs.get(option) for option in ("report_thread_id", "report_thread_name", "cpu_implementation"))
+                or not kwargs.get("cpu_enabled", True)
             )
             result = original(*args, **kwargs)
             if result:
                 try:
-                    self._keep_together(older_threads, kwargs.get("gil_only", True), kwargs.get("sample_rate", 100), identified)
+                    self._keep_together(older_threads, kwargs.get("gil_only", True), kwargs.get("sample_rate", 100), by_thread)
                     on_start()
                 except Exception:  # noqa: BLE001 - as above
                     report("follow the application's Pyroscope agent")

@@ -417,14 +417,15 @@ def forget() -> None:
     _share()
 
 
-def use_stand_ins(agent: object, worn_seconds: float = 1.0, on_end: Callable[[], None] = _nothing) -> bool:
+def use_stand_ins(agent: object, worn_seconds: float = 3.0, on_end: Callable[[], None] = _nothing) -> bool:
     """Have samples say by themselves whose labels they get (see `_stand_ins.h`); return whether that is possible here.
 
     It is on Linux, where `_thread_labels` was built. Then nothing needs to be followed by the clock, see `sampler`. Labels of
     baggage, which are written by thread, have no stand-ins yet.
 
     Args:
-        agent: The agent's native module, by whose file the library is found. Its agent must not report ids or names of threads.
+        agent: The native module of the agent that begins, by whose file the library is found. It must not report ids or names
+            of threads.
         worn_seconds: CPU time of threads with labels after which a sample must have been seen. If none was, this agent samples
             otherwise, and no label would be found: then they are left.
         on_end: Called after that, by a thread that changes its labels.
@@ -440,20 +441,20 @@ def use_stand_ins(agent: object, worn_seconds: float = 1.0, on_end: Callable[[],
 def _label_by_thread(written: _Written, values: Values) -> None:
     """Leave stand-ins, which no sample asks for, and write `values` on the calling thread instead of those of `written`."""
     try:
-        leave_stand_ins()
-        written.values = NO_LABELS  # its end, which is near, takes nothing off
-        _change(_of_thread.written, values)
-        _on_end()
+        is_end = leave_stand_ins()
+        try:
+            written.values = NO_LABELS  # its end, which is near, takes nothing off
+            _change(_of_thread.written, values)
+        finally:
+            if is_end:
+                _on_end()
     except Exception:  # noqa: BLE001 - called from inside the application's attach and detach
         report("label by thread")
 
 
 def leave_stand_ins() -> bool:
     """Label samples by their thread again, whose labels are written when they next change; return whether they were not."""
-    if _in_c is None or not _in_c.leave_stand_ins(_remove_tag):
-        return False
-    forget()
-    return True
+    return _in_c is not None and _in_c.leave_stand_ins(_OfThread(), _remove_tag)
 
 
 def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES) -> Callable[[], None]:

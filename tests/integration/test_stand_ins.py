@@ -59,7 +59,7 @@ def test_agent_that_samples_otherwise(run, tmp_path):
     """If no sample comes by where it would get its labels, they are given to the threads instead."""
     app = run("other_library.py", str(tmp_path), OTEL_PROFILING_AGENT_ENABLED="false", OTEL_PROFILING_LOG_LEVEL="info")
     assert app.exit_code == 0, app.errors
-    assert "labels are kept by thread" in app.errors
+    assert "kept by thread from now on" in app.errors
     samples = [s for s in app.receiver.samples("own-name") if any(f.function == "busy_noticed" for f in s.stack)]
     assert_labelled(samples, {"span_name": "noticed"})
 

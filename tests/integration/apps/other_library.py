@@ -15,6 +15,6 @@ ctypes.CDLL(copy)
 pyroscope.lib.__file__ = copy
 pyroscope.configure(application_name="own-name", server_address=os.environ["OTEL_PROFILING_SERVER_ADDRESS"])
 with tracer.start_as_current_span("unnoticed"):
-    busy_function("busy_unnoticed")(1.5)
+    busy_function("busy_unnoticed")(4)
 with tracer.start_as_current_span("noticed"):
     busy_function("busy_noticed")(1)

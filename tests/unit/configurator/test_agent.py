@@ -292,13 +292,14 @@ def test_no_stand_ins_wanted(pyroscope: Pyroscope, together: Said) -> None:
         ((), {"report_thread_id": True}, ["by thread", "followed"]),
         ((), {"report_thread_name": True}, ["by thread", "followed"]),
         ((), {"cpu_implementation": "another"}, ["by thread", "followed"]),
+        ((), {"cpu_enabled": False}, ["by thread", "followed"]),
         (
             ("theirs", "theirs", "http://localhost:4040", "", "", False, 100, True, None, True, False, True),
             {},
             ["by thread", "followed"],
         ),
     ],
-    ids=["default", "name", "ids", "names", "another profiler", "by position"],
+    ids=["default", "name", "ids", "names", "another profiler", "no CPU profile", "by position"],
 )
 def test_stand_ins_for_the_applications_agent(
     positional: tuple[Any, ...],
@@ -345,10 +346,34 @@ def test_stand_ins_of_no_use(pyroscope: Pyroscope, together: Said, caplog: pytes
     agent = started(pyroscope)
     with caplog.at_level(logging.INFO):
         together.on_end()
-    assert "labels are kept by thread" in caplog.text
+    assert "kept by thread from now on" in caplog.text
     pyroscope.running = False
     agent.start("shop", {})
     assert together == ["stand-ins", "followed", "by thread", "followed"]
+
+
+@pytest.mark.parametrize("where", ["after the end", "in a forked child"])
+def test_stand_ins_without_an_agent(
+    where: str, pyroscope: Pyroscope, together: Said, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no agent runs, that no sample is seen says nothing about the next one."""
+    agent = started(pyroscope)
+    if where == "after the end":
+        agent.stop()
+    else:
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+    with caplog.at_level(logging.INFO):
+        together.on_end()
+    assert caplog.text == ""
+    pyroscope.running = False
+    agent.start("shop", {})
+    assert together == ["stand-ins", "stand-ins"]
+
+
+def test_memory_profile_alone(pyroscope: Pyroscope, together: Said) -> None:
+    """Nothing samples threads then."""
+    Agent(pyroscope, Settings(types=("memory",))).start("shop", {})
+    assert together == ["by thread", "followed"]
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(100, 0.02), (1, 0.02), (1000, 0.002)])

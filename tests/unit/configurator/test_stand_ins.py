@@ -28,25 +28,39 @@ class Written:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, str]] = []
-        self.left: list[tuple[str, str]] = []
+        self.of_thread: list[tuple[int, str, str]] = []
+        """What the agent holds: by whom it is for, a thread or a stand-in."""
         self.fails_at = 0
         """How many calls from now one fails; 0 for none."""
 
     def add_thread_tag(self, key: str, value: str) -> None:
         self._fail()
         self.calls.append(("add", key, value))
-        self.left.append((key, value))
+        thread = thread_of_labels()
+        assert key not in {k for t, k, _ in self.of_thread if t == thread}, f"{key} twice"
+        self.of_thread.append((thread, key, value))
 
     def remove_thread_tag(self, key: str, value: str) -> None:
         self._fail()
         self.calls.append(("remove", key, value))
-        if (key, value) in self.left:
-            self.left.remove((key, value))
+        label = thread_of_labels(), key, value
+        if label in self.of_thread:
+            self.of_thread.remove(label)
+
+    @property
+    def left(self) -> list[tuple[str, str]]:
+        """The labels that it holds, whoever they are for."""
+        return [(key, value) for _, key, value in self.of_thread]
 
     def _fail(self) -> None:
         self.fails_at -= 1
         if self.fails_at == 0:
             raise RuntimeError("the agent is not well")
+
+
+def thread_of_labels() -> int:
+    """Whom the agent takes a label to be for that is written now."""
+    return thread_labels._in_c.thread_of_labels()
 
 
 def pyroscope_library() -> Any:
@@ -260,7 +274,7 @@ def test_another_agent(written: Written) -> None:
     """An agent that begins has no labels: they are written once more."""
     here, labels = context(1)
     carry(here)
-    written.left.clear()
+    written.of_thread.clear()
     thread_labels.forget()
     carry(here)
     assert set(written.left) == labels
