@@ -198,7 +198,7 @@ def draw_cost(kept: dict[str, Any], path: Path) -> None:
     for number, figure in enumerate(figures):
         y = top + ROW * number + ROW / 2
         picture.text(MARGIN, y - 2, str(figure["case"]), "start name")
-        picture.text(MARGIN, y + 14, f"{figure['plain SDK']['median']:.2f} µs without profiling", "start")
+        picture.text(MARGIN, y + 14, f"{figure['plain SDK']['value']:.2f} µs without profiling", "start")
         for name, offset in ((OURS, -BAR - 1.5), (OTHER, 1.5)):
             draw_bar(picture, figure[name], y + offset, x_of, CLASSES[name])
     picture.save(path, bottom + 34)
@@ -206,7 +206,7 @@ def draw_cost(kept: dict[str, Any], path: Path) -> None:
 
 def draw_bar(picture: Picture, estimate: dict[str, float], y: float, x_of: Callable[[float], float], kind: str) -> None:
     """Draw one bar from zero, its interval and its value."""
-    zero, end, low, high = x_of(0), *(x_of(estimate[key]) for key in ("median", "low", "high"))
+    zero, end, low, high = x_of(0), *(x_of(estimate[key]) for key in ("value", "low", "high"))
     middle = y + BAR / 2
     whisker = f"M{low:.1f} {middle:.1f}H{high:.1f}M{low:.1f} {middle - 3:.1f}v6M{high:.1f} {middle - 3:.1f}v6"
     picture.add(
@@ -215,7 +215,7 @@ def draw_bar(picture: Picture, estimate: dict[str, float], y: float, x_of: Calla
         + element("path", d=whisker, class_="whisker"),
         class_=kind,
     )
-    picture.text(max(zero, end, high) + 8, middle + 4, signed(estimate["median"], ".2f"), "start value")
+    picture.text(max(zero, end, high) + 8, middle + 4, signed(estimate["value"], ".2f"), "start value")
 
 
 def signed(value: float, digits: str) -> str:
@@ -233,8 +233,8 @@ def ticks(low: float, high: float) -> list[float]:
 
 def cost_described(figure: dict[str, Any]) -> str:
     """Return what a row of the second picture says."""
-    added = ", ".join(f"{name} adds {figure[name]['median']:.2f}" for name in CLASSES)
-    return f"{figure['case']}: {figure['plain SDK']['median']:.2f}, {added}"
+    added = ", ".join(f"{name} adds {figure[name]['value']:.2f}" for name in CLASSES)
+    return f"{figure['case']}: {figure['plain SDK']['value']:.2f}, {added}"
 
 
 def main() -> None:
