@@ -221,15 +221,17 @@ def serve(receiver: Receiver, tmp_path, monkeypatch):
             stderr=subprocess.PIPE,
             text=True,
         )
+        served = False
         try:
             if server.client is not celery_client:  # its tasks wait for the worker in their queue
                 wait_until_listening(port, process)
             send_all(server, port, requests)
             process.send_signal(server.stop)
             output, errors = process.communicate(timeout=30)
+            served = True
         finally:
             process.kill()
-            if process.returncode is None:
+            if not served:
                 print(*process.communicate())
         print(output, errors)  # shown by pytest if the test fails
         return Run(process.returncode, output, errors, receiver)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import whole_messages  # noqa: F401 - for the broker
 from celery import Celery
 from web import work
 

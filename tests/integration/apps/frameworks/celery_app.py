@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import whole_messages  # noqa: F401 - for the broker
 from celery import Celery, signals
 from routes import BUSY, STEPS, work_outside
 
