@@ -13,15 +13,25 @@ MORE = 40
 """Handlers on one thread: more than it has stand-ins for."""
 
 
+def take_turns(run, kind, count, seconds, **variables):
+    """Have handlers take turns of so many seconds; return the samples of each, with the label that they should have."""
+    app = run("short_turns.py", kind, str(count), str(seconds), "5", **variables)
+    assert app.exit_code == 0, app.errors
+    return [(app.samples_of(function), {"span_name": name}) for function, name in app.told.items()]
+
+
+def samples_of_own_agent(app, function):
+    """The samples of a function by an agent that the application has started."""
+    return [s for s in app.receiver.samples("own-name") if any(f.function == function for f in s.stack)]
+
+
 @pytest.mark.parametrize("kind", ["tasks", "greenlets", "threads"])
 @pytest.mark.parametrize("count", [COUNT, MORE])
 def test_short_turns(run, kind, count):
     """Also in turns of 0.1 ms, which the agent takes longer than to read a stack, samples are right."""
     if kind == "greenlets":
         pytest.importorskip("greenlet")
-    app = run("short_turns.py", kind, str(count), "0.0001", "5")
-    assert app.exit_code == 0, app.errors
-    groups = [(app.samples_of(function), {"span_name": name}) for function, name in app.told.items()]
+    groups = take_turns(run, kind, count, 0.0001)
     arrived = [(samples, labels) for samples, labels in groups if samples]
     assert len(arrived) > count / 2  # of forty, one may have had its eighth of a second between two samples
     assert assert_accurate(arrived, 0.98, chance=True) > 300
@@ -30,9 +40,7 @@ def test_short_turns(run, kind, count):
 @pytest.mark.parametrize("variables", [{"OTEL_PROFILING_GIL_ONLY": "false"}, {"OTEL_PROFILING_TYPES": "wall"}])
 def test_all_threads(run, variables):
     """The same where not only the thread that holds the GIL is sampled."""
-    app = run("short_turns.py", "tasks", str(COUNT), "0.0001", "5", **variables)
-    assert app.exit_code == 0, app.errors
-    groups = [(app.samples_of(function), {"span_name": name}) for function, name in app.told.items()]
+    groups = take_turns(run, "tasks", COUNT, 0.0001, **variables)
     assert assert_accurate(groups, 0.98, chance=True) > 300
 
 
@@ -50,7 +58,7 @@ def test_threads_that_are_reported(run):
     """An agent that reports its threads reports the real ones, and spans label its samples all the same."""
     app = run("reporting_agent.py", OTEL_PROFILING_AGENT_ENABLED="false")
     assert app.exit_code == 0, app.errors
-    samples = [s for s in app.receiver.samples("own-name") if any(f.function == "busy_reported" for f in s.stack)]
+    samples = samples_of_own_agent(app, "busy_reported")
     assert_labelled(samples, {"span_name": "reported", "thread_name": "a thread with a name"})
     assert {sample.label("thread_id") for sample in samples} == {str(app.told["ident"])}
 
@@ -60,14 +68,12 @@ def test_agent_that_samples_otherwise(run, tmp_path):
     app = run("other_library.py", str(tmp_path), OTEL_PROFILING_AGENT_ENABLED="false", OTEL_PROFILING_LOG_LEVEL="info")
     assert app.exit_code == 0, app.errors
     assert "kept by thread from now on" in app.errors
-    samples = [s for s in app.receiver.samples("own-name") if any(f.function == "busy_noticed" for f in s.stack)]
+    samples = samples_of_own_agent(app, "busy_noticed")
     assert_labelled(samples, {"span_name": "noticed"})
 
 
 @pytest.mark.parametrize("variables", [{"OTEL_PROFILING_STAND_INS": "false"}, {"OTEL_PROFILING_BAGGAGE_KEYS": "tenant"}])
 def test_by_thread(run, variables):
     """Without them labels are kept by thread, and are right where turns are not as short."""
-    app = run("short_turns.py", "tasks", str(COUNT), "0.005", "5", **variables)
-    assert app.exit_code == 0, app.errors
-    groups = [(app.samples_of(function), {"span_name": name}) for function, name in app.told.items()]
+    groups = take_turns(run, "tasks", COUNT, 0.005, **variables)
     assert assert_accurate(groups, 0.98, chance=True) > 300
