@@ -1,8 +1,8 @@
 """Labels Grafana Pyroscope's CPU samples with the OpenTelemetry span that was really running."""
 
 from .activation import activate, deactivate
-from .scope import Scope
-from .tracer_provider import ProfilingTracerProvider
+from .spans.scope import Scope
+from .spans.tracer_provider import ProfilingTracerProvider
 from .version import __version__
 
 __all__ = ["ProfilingTracerProvider", "Scope", "__version__", "activate", "deactivate"]

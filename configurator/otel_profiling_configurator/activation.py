@@ -14,13 +14,17 @@ from typing import Any, cast
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import agent as agents
-from . import guard, log, process_models, resource_labels, runtime_context, settings, switches, thread_labels, tracer_provider
-from .labels import label_value
+from . import guard, log, settings, switches
+from .agent import agent as agents
+from .agent import process_models, resource_labels
+from .agent.server_watch import ServerWatch
+from .context import runtime_context
 from .log import logger
-from .server_watch import ServerWatch
 from .settings import Settings
-from .tracer_provider import ProfilingTracerProvider
+from .spans import tracer_provider
+from .spans.labels import label_value
+from .spans.tracer_provider import ProfilingTracerProvider
+from .threads import thread_labels
 
 _lock = threading.RLock()
 _active: _Activation | None = None

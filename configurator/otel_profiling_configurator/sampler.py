@@ -36,7 +36,7 @@ from collections.abc import Callable, Iterable
 from time import clock_gettime, monotonic, process_time, thread_time
 
 from .guard import is_of_signal_handler, report
-from .os_threads import State, allocate_lock, cpu_clock, give_way, native_threads
+from .threads.os_threads import State, allocate_lock, cpu_clock, give_way, native_threads
 
 LOOK_SECONDS = 100e-6
 """Between two looks of a thread: with 0.4 us a look, at most 0.4 % of its time goes into them while no sample is taken."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from . import environment_variables as names
-from .scope import Scope
+from .spans.scope import Scope
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor
 from otel_profiling_configurator import activate, deactivate
-from otel_profiling_configurator.thread_labels import enter_loop, leave_loop, use_stand_ins
+from otel_profiling_configurator.threads.thread_labels import enter_loop, leave_loop, use_stand_ins
 
 PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 

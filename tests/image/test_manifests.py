@@ -8,7 +8,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from otel_profiling_configurator import environment_variables
-from otel_profiling_configurator.resource_labels import DEFAULT_RESOURCE_LABELS
+from otel_profiling_configurator.agent.resource_labels import DEFAULT_RESOURCE_LABELS
 
 from .conftest import AUTO_INSTRUMENTATION, REPOSITORY
 

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..thread_labels import refresh
+from ..threads.thread_labels import refresh
 from .attributes import replacing
 from .entered import followed_run
 

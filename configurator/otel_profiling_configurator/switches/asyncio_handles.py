@@ -16,7 +16,7 @@ from typing import Any
 
 import opentelemetry.context as context_api
 
-from ..thread_labels import refresh, running
+from ..threads.thread_labels import refresh, running
 from .attributes import replacing
 from .context_watcher import watched_loop
 from .loops import followed_create_task, followed_loop

@@ -13,7 +13,7 @@ from typing import Any
 
 import opentelemetry.context as context_api
 
-from ..thread_labels import carry
+from ..threads.thread_labels import carry
 from .loops import followed_loop
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from ..thread_labels import carry, refresh
+from ..threads.thread_labels import carry, refresh
 
 
 def following(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,8 +13,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..os_threads import Local
-from ..thread_labels import on_each_thread, refresh
+from ..threads.os_threads import Local
+from ..threads.thread_labels import on_each_thread, refresh
 from .attributes import replacing
 
 Tracer = Callable[[str, tuple[Any, Any]], Any]

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from ..thread_labels import enter_loop, leave_loop, refresh
+from ..threads.thread_labels import enter_loop, leave_loop, refresh
 
 
 def followed_loop(run_forever: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -16,7 +16,7 @@ from typing import Any
 import opentelemetry.context as context_api
 from opentelemetry.context import Context
 
-from ..thread_labels import carry, refresh
+from ..threads.thread_labels import carry, refresh
 from .attributes import replacing
 from .entered import following
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ..thread_labels import following
+from ..threads.thread_labels import following
 from .attributes import replacing
 from .context_watcher import watched_loop
 from .loops import followed_create_task, followed_loop

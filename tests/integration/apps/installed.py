@@ -6,7 +6,7 @@ import opentelemetry.context as context_api
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from otel_profiling_configurator import ProfilingTracerProvider
-from otel_profiling_configurator.runtime_context import ProfilingRuntimeContext
+from otel_profiling_configurator.context.runtime_context import ProfilingRuntimeContext
 
 
 def what_is_installed():

@@ -14,8 +14,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util._once import Once
-from otel_profiling_configurator import deactivate, runtime_context, switches, thread_labels, tracer_provider
+from otel_profiling_configurator import deactivate, switches
+from otel_profiling_configurator.context import runtime_context
+from otel_profiling_configurator.spans import tracer_provider
 from otel_profiling_configurator.switches import context_watcher
+from otel_profiling_configurator.threads import thread_labels
 
 from .fakes import Pyroscope, Tags
 

@@ -12,9 +12,9 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
-from otel_profiling_configurator.labels import KEYS, LabelRules
-from otel_profiling_configurator.os_threads import get_ident
-from otel_profiling_configurator.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator.spans.labels import KEYS, LabelRules
+from otel_profiling_configurator.threads.os_threads import get_ident
+from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
 
 TRACE = 0x0123456789ABCDEF0123456789ABCDEF
 SPAN = 0x00F067AA0BA902B7

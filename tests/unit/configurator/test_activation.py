@@ -26,16 +26,16 @@ from otel_profiling_configurator import (
     deactivate,
     guard,
     log,
-    process_models,
-    runtime_context,
     settings,
     switches,
-    thread_labels,
-    tracer_provider,
 )
-from otel_profiling_configurator import agent as agents
-from otel_profiling_configurator.labels import MAX_VALUE_BYTES
-from otel_profiling_configurator.runtime_context import ProfilingRuntimeContext
+from otel_profiling_configurator.agent import agent as agents
+from otel_profiling_configurator.agent import process_models
+from otel_profiling_configurator.context import runtime_context
+from otel_profiling_configurator.context.runtime_context import ProfilingRuntimeContext
+from otel_profiling_configurator.spans import tracer_provider
+from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
+from otel_profiling_configurator.threads import thread_labels
 
 from .fakes import Caching, Pyroscope, expected, pairs_of
 

@@ -16,10 +16,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from otel_profiling_configurator import agent as agents
-from otel_profiling_configurator import guard, os_threads
-from otel_profiling_configurator.agent import Agent
+from otel_profiling_configurator import guard
+from otel_profiling_configurator.agent import agent as agents
+from otel_profiling_configurator.agent.agent import Agent
 from otel_profiling_configurator.settings import Settings
+from otel_profiling_configurator.threads import os_threads
 
 from .fakes import Pyroscope
 

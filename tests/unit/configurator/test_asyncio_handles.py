@@ -18,7 +18,8 @@ from opentelemetry.context.context import _RuntimeContext
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import get_current_span
-from otel_profiling_configurator import ProfilingTracerProvider, Scope, runtime_context, switches
+from otel_profiling_configurator import ProfilingTracerProvider, Scope, switches
+from otel_profiling_configurator.context import runtime_context
 from otel_profiling_configurator.switches import asyncio_handles
 
 from .fakes import Tags, pairs_of

@@ -9,9 +9,11 @@ import opentelemetry.context as context_api
 import pytest
 from opentelemetry.baggage import remove_baggage, set_baggage
 from opentelemetry.context import Context
-from otel_profiling_configurator import guard, runtime_context, thread_labels
-from otel_profiling_configurator.baggage_labels import BAGGAGE, MAX_CHARACTERS, baggage_labels
-from otel_profiling_configurator.thread_labels import carry
+from otel_profiling_configurator import guard
+from otel_profiling_configurator.context import runtime_context
+from otel_profiling_configurator.spans.baggage_labels import BAGGAGE, MAX_CHARACTERS, baggage_labels
+from otel_profiling_configurator.threads import thread_labels
+from otel_profiling_configurator.threads.thread_labels import carry
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
-from otel_profiling_configurator.labels import MAX_VALUE_BYTES, LabelRules, label_value
-from otel_profiling_configurator.scope import Scope
+from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES, LabelRules, label_value
+from otel_profiling_configurator.spans.scope import Scope
 
 from .fakes import SPAN, TRACE, expected, span_context
 from .fakes import written_out as labels

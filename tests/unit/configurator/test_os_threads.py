@@ -15,8 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from otel_profiling_configurator import os_threads
-from otel_profiling_configurator.os_threads import Helper, Local
+from otel_profiling_configurator.threads import os_threads
+from otel_profiling_configurator.threads.os_threads import Helper, Local
 
 from .fakes import on_a_thread, skip_if_pure
 

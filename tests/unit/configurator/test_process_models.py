@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from otel_profiling_configurator import process_models
+from otel_profiling_configurator.agent import process_models
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import INVALID_SPAN
-from otel_profiling_configurator.profile_id import set_profile_id
+from otel_profiling_configurator.spans.profile_id import set_profile_id
 
 ATTRIBUTE = "pyroscope.profile.id"
 ID = "00f067aa0ba902b7"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from otel_profiling_configurator.labels import MAX_VALUE_BYTES
-from otel_profiling_configurator.resource_labels import service_name, static_labels
+from otel_profiling_configurator.agent.resource_labels import service_name, static_labels
 from otel_profiling_configurator.settings import MAX_LABELS
+from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
 
 GRAFANA_NAMES = {
     "service.namespace": "service_namespace",

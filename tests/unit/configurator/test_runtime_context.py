@@ -13,9 +13,9 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.context.context import _RuntimeContext
 from opentelemetry.sdk.trace import TracerProvider, sampling
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, propagation, set_span_in_context
-from otel_profiling_configurator import runtime_context
-from otel_profiling_configurator.runtime_context import ProfilingRuntimeContext
-from otel_profiling_configurator.thread_labels import CURRENT_SPAN, refresh
+from otel_profiling_configurator.context import runtime_context
+from otel_profiling_configurator.context.runtime_context import ProfilingRuntimeContext
+from otel_profiling_configurator.threads.thread_labels import CURRENT_SPAN, refresh
 
 from .fakes import TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from otel_profiling_configurator import guard, os_threads, sampler
-from otel_profiling_configurator.os_threads import get_native_id
+from otel_profiling_configurator import guard, sampler
+from otel_profiling_configurator.threads import os_threads
+from otel_profiling_configurator.threads.os_threads import get_native_id
 
 from .fakes import on_a_thread, skip_if_pure
 

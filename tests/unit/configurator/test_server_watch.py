@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from otel_profiling_configurator import log, server_watch
-from otel_profiling_configurator.server_watch import Probe, ServerWatch
+from otel_profiling_configurator import log
+from otel_profiling_configurator.agent import server_watch
+from otel_profiling_configurator.agent.server_watch import Probe, ServerWatch
 from otel_profiling_configurator.settings import Settings
 
 OK = b"HTTP/1.1 200 OK\r\n\r\n"

@@ -11,10 +11,10 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 from otel_profiling_configurator import environment_variables
-from otel_profiling_configurator.labels import MAX_VALUE_BYTES
-from otel_profiling_configurator.resource_labels import static_labels
-from otel_profiling_configurator.scope import Scope
+from otel_profiling_configurator.agent.resource_labels import static_labels
 from otel_profiling_configurator.settings import MAX_LABELS, PROFILE_TYPES, Settings, label_name, read
+from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
+from otel_profiling_configurator.spans.scope import Scope
 
 SECRET = "hunter2"
 """Must never be seen where a secret is expected."""

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from otel_profiling_configurator import environment_variables as names
 from otel_profiling_configurator import settings
-from otel_profiling_configurator.labels import MAX_VALUE_BYTES
-from otel_profiling_configurator.resource_labels import DEFAULT_RESOURCE_LABELS, static_labels
-from otel_profiling_configurator.scope import Scope
+from otel_profiling_configurator.agent.resource_labels import DEFAULT_RESOURCE_LABELS, static_labels
+from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
+from otel_profiling_configurator.spans.scope import Scope
 
 VARIABLES = sorted(value for name, value in vars(names).items() if name.startswith("OTEL_"))
 FALLBACKS = [

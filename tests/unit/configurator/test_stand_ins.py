@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.context import Context
-from otel_profiling_configurator import guard, thread_labels
-from otel_profiling_configurator.labels import KEYS
+from otel_profiling_configurator import guard
+from otel_profiling_configurator.spans.labels import KEYS
+from otel_profiling_configurator.threads import thread_labels
 
 from .fakes import context_with, on_a_thread, root_labels, skip_if_pure, written_out
 

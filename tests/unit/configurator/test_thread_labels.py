@@ -20,10 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
-from otel_profiling_configurator import guard, sampler, thread_labels
-from otel_profiling_configurator.labels import LabelRules
-from otel_profiling_configurator.os_threads import get_ident
-from otel_profiling_configurator.scope import Scope
+from otel_profiling_configurator import guard, sampler
+from otel_profiling_configurator.spans.labels import LabelRules
+from otel_profiling_configurator.spans.scope import Scope
+from otel_profiling_configurator.threads import thread_labels
+from otel_profiling_configurator.threads.os_threads import get_ident
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, skip_if_pure, span_context, written_out
 
@@ -644,7 +645,7 @@ def test_second_interpreter(form: str) -> None:
     """Has labels of its own, in Python: what the form in C knows stays the main interpreter's."""
     if form == "in Python":
         pytest.skip("nothing is shared")
-    imports = "from otel_profiling_configurator import thread_labels; from opentelemetry.context import Context"
+    imports = "from otel_profiling_configurator.threads import thread_labels; from opentelemetry.context import Context"
     in_second = f"{imports}; assert thread_labels._in_c is None; thread_labels.carry(Context())"
     program = f"""
 import _xxsubinterpreters

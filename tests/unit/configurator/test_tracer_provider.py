@@ -35,9 +35,10 @@ from opentelemetry.trace import (
     set_span_in_context,
     use_span,
 )
-from otel_profiling_configurator import ProfilingTracerProvider, Scope, guard, tracer_provider
-from otel_profiling_configurator.labels import PROFILE_ID_ATTRIBUTE
-from otel_profiling_configurator.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator import ProfilingTracerProvider, Scope, guard
+from otel_profiling_configurator.spans import tracer_provider
+from otel_profiling_configurator.spans.labels import PROFILE_ID_ATTRIBUTE
+from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
 
 from .fakes import SPAN, TRACE, Caching, Tags, expected, pairs_of, skip_if_pure, span_context
 

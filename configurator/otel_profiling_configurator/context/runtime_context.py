@@ -21,7 +21,7 @@ from opentelemetry.sdk import trace as sdk_trace
 from opentelemetry.sdk.trace import sampling
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span
 
-from .thread_labels import CURRENT_SPAN, attaching, detaching
+from ..threads.thread_labels import CURRENT_SPAN, attaching, detaching
 
 _SPAN_CLASSES = (getattr(sdk_trace, "_Span", sdk_trace.Span), NonRecordingSpan)
 """What a tracer of the SDK makes (1.30 to 1.45 at least)."""

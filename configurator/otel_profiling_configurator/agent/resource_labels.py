@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .labels import label_value
-from .settings import MAX_LABELS, label_name
+from ..settings import MAX_LABELS, label_name
+from ..spans.labels import label_value
 
 SERVICE_NAME = "service.name"
 PROCESS = "process.pid"

@@ -24,12 +24,12 @@ import opentelemetry.context as context_api
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
-from . import sampler
-from .baggage_labels import BAGGAGE, Pairs, baggage_labels
-from .guard import report
-from .labels import KEYS, NO_LABELS, SPAN_ID, SPAN_NAME, TRACE_ID, SpanLabels, Values, span_labels  # noqa: F401 - one for the form in C
+from .. import sampler
+from ..guard import report
+from ..sampler import Account, may_change
+from ..spans.baggage_labels import BAGGAGE, Pairs, baggage_labels
+from ..spans.labels import KEYS, NO_LABELS, SPAN_ID, SPAN_NAME, TRACE_ID, SpanLabels, Values, span_labels  # noqa: F401 - one for the form in C
 from .os_threads import Local, get_ident
-from .sampler import Account, may_change
 
 SPAN_ATTRIBUTE = "_otel_profiling_labels"
 """Attribute of a span object that holds its `SpanLabels`. Hot paths spell it out."""
@@ -498,7 +498,7 @@ refresh: Callable[[], None] = refresh_in_python
 following: Callable[[Callable[..., Any]], Callable[..., Any]] = FollowingInPython
 
 try:
-    from . import _thread_labels as _in_c
+    from .. import _thread_labels as _in_c
 except ImportError:  # it was not built: no compiler, or a tree for all Pythons
     _in_c = None  # type: ignore[assignment] # as said
 else:

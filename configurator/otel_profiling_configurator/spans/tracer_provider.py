@@ -26,11 +26,11 @@ from opentelemetry.sdk.trace.sampling import Decision, ParentBased, StaticSample
 from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind, TraceFlags, Tracer, TracerProvider
 from opentelemetry.util.types import Attributes
 
-from .guard import is_of_signal_handler, report
+from ..guard import is_of_signal_handler, report
+from ..threads.thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE, refresh
 from .labels import PROFILE_ID_ATTRIBUTE, LabelRules, SpanLabels, label_value  # noqa: F401 - one for the form in C
 from .profile_id import set_profile_id
 from .scope import Scope
-from .thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE, refresh
 
 _SPAN_ID, _TRACE_FLAGS, _IS_VALID = 1, 3, 5
 """Places in a `SpanContext`, which is a tuple: its properties are Python functions, and cost like them."""
@@ -317,7 +317,7 @@ def when_set(act: Callable[[TracerProvider], None]) -> Callable[[], None]:
 
 
 try:
-    from . import _tracer_provider as _in_c
+    from .. import _tracer_provider as _in_c
 except ImportError:  # it was not built: no compiler, or a tree for all Pythons
     _in_c = None  # type: ignore[assignment] # as said
 else:

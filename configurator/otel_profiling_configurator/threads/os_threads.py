@@ -234,7 +234,7 @@ give_way: Callable[[], float] = give_way_in_python
 _is_asleep: Callable[[int], bool] = is_asleep_in_python
 
 try:
-    from . import _sampler as _in_c
+    from .. import _sampler as _in_c
 except ImportError:  # it was not built: no compiler, no Linux, or a tree for all Pythons
     _in_c = None  # type: ignore[assignment] # as said
 else:

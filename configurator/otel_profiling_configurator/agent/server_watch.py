@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from .log import logger
-from .os_threads import allocate_lock, start_thread
-from .settings import Settings
+from ..log import logger
+from ..settings import Settings
+from ..threads.os_threads import allocate_lock, start_thread
 
 PUSH_PATH = "/push.v1.PusherService/Push"
 

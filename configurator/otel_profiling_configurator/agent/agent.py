@@ -17,11 +17,12 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from . import sampler, thread_labels
-from .guard import guarded, report
-from .log import logger
-from .os_threads import Helper, are_still, native_threads, thread_ids
-from .settings import Settings
+from .. import sampler
+from ..guard import guarded, report
+from ..log import logger
+from ..settings import Settings
+from ..threads import thread_labels
+from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
 
 EXIT_SECONDS = 2.0
 """Longest that an upload may delay the process's exit. The agent itself would wait 10 s for a server that hangs."""

@@ -1,0 +1,1 @@
+"""Whose samples they are: what each span's samples are labelled with."""

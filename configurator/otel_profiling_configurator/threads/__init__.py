@@ -1,0 +1,1 @@
+"""What each thread's samples are labelled with, by thread, in Python."""
