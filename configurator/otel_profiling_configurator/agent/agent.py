@@ -92,9 +92,8 @@ class Agent:
         # It warns that a forked child has no agent. In ours one is started.
         warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is running Pyroscope", DeprecationWarning)
         # By CPU clocks the agent is led to the threads that are to be sampled, and is not to choose among them itself.
-        by_clocks = thread_labels.use_cpu_clocks(
-            self.tags, settings.sample_rate if settings.gil_only is None and not wall else 0
-        )
+        wanted = settings.gil_only is None and "cpu" in settings.types
+        by_clocks = thread_labels.use_cpu_clocks(self.tags, settings.sample_rate if wanted else 0)
         gil_only = settings.gil_only is not False and not wall and not by_clocks  # a thread that waits does not hold the GIL
         older_threads = thread_ids()
         self.running = bool(
