@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from http import HTTPStatus
 
 MAX_BODY = 64 * 2**20
 """Bytes, as sent and once more after decompression. A ten-second profile has some ten thousand."""
@@ -14,12 +15,21 @@ _GZIP = zlib.MAX_WBITS | 16
 class BodyError(ValueError):
     """A request's body that can't be understood; the message says why, for the sender to read."""
 
+    status = HTTPStatus.BAD_REQUEST
+
+
+class BodyTooLargeError(BodyError):
+    """A body that holds more than `MAX_BODY`."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
 
 def gunzip(data: bytes) -> bytes:
     """Return `data` decompressed.
 
     Raises:
-        BodyError: it is not gzip, is cut short, or holds more than `MAX_BODY`.
+        BodyTooLargeError: it holds more than `MAX_BODY`.
+        BodyError: it is not gzip, or is cut short.
     """
     decompressor = zlib.decompressobj(_GZIP)
     try:
@@ -27,7 +37,7 @@ def gunzip(data: bytes) -> bytes:
     except zlib.error as error:
         raise BodyError(f"not gzip: {error}") from error
     if decompressor.unconsumed_tail:
-        raise BodyError(f"more than {MAX_BODY} bytes after decompression")
+        raise BodyTooLargeError(f"more than {MAX_BODY} bytes after decompression")
     if not decompressor.eof:
         raise BodyError("gzip that ends too early")
     return plain

@@ -72,3 +72,12 @@ class Push:
     """Labels of each series in the request."""
     status: int
     """What the receiver answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An upload that was answered with an error."""
+
+    status: int
+    words: str
+    """What the answer said, as the sender may show it."""

@@ -14,8 +14,8 @@ from .protos import otel_profiling_push_pb2 as push_pb2
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def decode_push(body: bytes) -> tuple[tuple[dict[str, str], ...], list[Sample]]:
-    """Return the labels of each series in a push.v1.PushRequest, and the samples of all of them.
+def decode_push(body: bytes) -> tuple[tuple[dict[str, str], ...], int, list[Sample]]:
+    """Return the labels of each series in a push.v1.PushRequest, the number of profiles, and the samples of all of them.
 
     Raises:
         BodyError: `body` is no PushRequest, or a profile in it can't be read.
@@ -26,12 +26,14 @@ def decode_push(body: bytes) -> tuple[tuple[dict[str, str], ...], list[Sample]]:
         raise BodyError(f"not a push.v1.PushRequest: {error}") from error
     all_labels: list[dict[str, str]] = []
     samples: list[Sample] = []
+    profiles = 0
     for series in request.series:
         labels = {pair.name: pair.value for pair in series.labels}
         all_labels.append(labels)
         for raw in series.samples:
+            profiles += 1
             samples.extend(decode_profile(raw.raw_profile, labels))
-    return tuple(all_labels), samples
+    return tuple(all_labels), profiles, samples
 
 
 def decode_profile(data: bytes, series: dict[str, str]) -> list[Sample]:

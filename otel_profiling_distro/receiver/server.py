@@ -2,6 +2,7 @@
 sends can be looked at: by `otel-profiling demo` and by the integration tests.
 
 It speaks as much of both protocols as agents and exporters use: Pyroscope's push API and OTLP over HTTP, in protobuf.
+It refuses what a real Pyroscope refuses, see `rules`, and remembers what it refused.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from types import TracebackType
 from typing import Any, cast
 
 from .body import MAX_BODY, BodyError, decode_content
-from .model import Push, Sample, Span
+from .model import Push, Refusal, Sample, Span
 from .otlp import decode_traces
 from .pprof import decode_push
+from .rules import RefusedError, SeriesLimit, error_body, require_profiles, require_tenant
 
 PUSH_PATH = "/push.v1.PusherService/Push"
 
@@ -33,23 +35,37 @@ class Receiver:
         port: Port to listen on; 0 takes a free one.
         push_status: HTTP status to answer pushes with. Profiles are kept only where it says success.
         push_delay: Seconds to wait before a push is answered.
+        tenant: Refuse pushes that are not of this tenant, by ``X-Scope-OrgID`` or the user of basic auth; None asks for none.
+        series_limit: Refuse series beyond this number, known ones are still taken; None sets no limit.
 
     `push_status` and `push_delay` may be changed at any time, to play a server that refuses, fails or hangs.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, push_status: int = 200, push_delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        push_status: int = 200,
+        push_delay: float = 0.0,
+        tenant: str | None = None,
+        series_limit: int | None = None,
+    ) -> None:
         self.push_status = push_status
         self.push_delay = push_delay
+        self._tenant = tenant
+        self._series_limit = SeriesLimit(series_limit)
         self._address = (host, port)
         self._url: str | None = None
         self._server: _Server | None = None
         # Set by stop(): ends the waits of handlers that play a hanging server.
         self._stopped = threading.Event()
-        # Guards the three lists below, which handler threads fill.
+        # Guards the limit and the lists below, which handler threads fill.
         self._lock = threading.Lock()
         self._samples: list[Sample] = []
         self._spans: list[Span] = []
         self._pushes: list[Push] = []
+        self._refusals: list[Refusal] = []
 
     @property
     def url(self) -> str:
@@ -113,24 +129,43 @@ class Receiver:
         with self._lock:
             return list(self._pushes)
 
-    def _accept_push(self, body: bytes, headers: dict[str, str]) -> int:
-        received = time.time()
-        series, samples = decode_push(body)
-        status = self.push_status
+    def refusals(self) -> list[Refusal]:
+        """Return every upload so far that was answered with an error, in the order of their arrival."""
         with self._lock:
-            self._pushes.append(Push(received, headers, series, status))
-            if status < HTTPStatus.MULTIPLE_CHOICES:
-                self._samples.extend(samples)
+            return list(self._refusals)
+
+    def _accept_push(self, body: bytes, headers: dict[str, str]) -> None:
+        """Keep what a push brings; raises `RefusedError` where an error is the answer, or some of it is not kept."""
+        received = time.time()
+        refusal: RefusedError | None = None
+        series: tuple[dict[str, str], ...] = ()
+        try:
+            series, profiles, samples = decode_push(body)
+            if self.push_status >= HTTPStatus.BAD_REQUEST:
+                raise RefusedError(self.push_status, "this receiver was told to refuse")
+            require_tenant(headers, self._tenant)
+            require_profiles(profiles)
+            with self._lock:
+                admitted, refusal = self._series_limit.admit(samples)
+                self._samples.extend(admitted)
+        except RefusedError as error:
+            refusal = error
+        with self._lock:
+            self._pushes.append(Push(received, headers, series, refusal.status if refusal else HTTPStatus.OK))
         # Recorded first: a test of a hanging server can see that the push arrived.
         if self.push_delay > 0:
             self._stopped.wait(self.push_delay)
-        return status
+        if refusal:
+            raise refusal
 
-    def _accept_traces(self, body: bytes) -> int:
+    def _accept_traces(self, body: bytes) -> None:
         spans = decode_traces(body)
         with self._lock:
             self._spans.extend(spans)
-        return HTTPStatus.OK
+
+    def _refuse(self, refusal: Refusal) -> None:
+        with self._lock:
+            self._refusals.append(refusal)
 
 
 class _Server(ThreadingHTTPServer):
@@ -184,16 +219,19 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             if self.path == PUSH_PATH:
-                status = receiver._accept_push(self._decode(body), {k.lower(): v for k, v in self.headers.items()})
-                self._answer(status, content_type="application/proto")
+                receiver._accept_push(self._decode(body), {k.lower(): v for k, v in self.headers.items()})
+                self._answer(HTTPStatus.OK, content_type="application/proto")
             elif self.path == "/v1/traces":
-                self._answer(receiver._accept_traces(self._decode(body)))
+                receiver._accept_traces(self._decode(body))
+                self._answer(HTTPStatus.OK)
             elif self.path in {"/v1/metrics", "/v1/logs"}:
                 self._answer(HTTPStatus.OK)
             else:
-                self._complain(HTTPStatus.NOT_FOUND, f"nothing at {self.path}: profiles go to {PUSH_PATH}")
+                self._refuse(HTTPStatus.NOT_FOUND, f"nothing at {self.path}: profiles go to {PUSH_PATH}")
+        except RefusedError as refusal:
+            self._refuse(refusal.status, refusal.words)
         except BodyError as error:
-            self._complain(HTTPStatus.BAD_REQUEST, str(error))
+            self._refuse(error.status, str(error))
 
     def do_GET(self) -> None:
         self._complain(HTTPStatus.METHOD_NOT_ALLOWED, "this receiver only takes POST requests")
@@ -207,14 +245,21 @@ class _Handler(BaseHTTPRequestHandler):
         if length < 0 or length > MAX_BODY:
             self.close_connection = True
             if length < 0:
-                self._complain(HTTPStatus.LENGTH_REQUIRED, "a request needs a content-length")
+                self._refuse(HTTPStatus.LENGTH_REQUIRED, "a request needs a content-length")
             else:
-                self._complain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {MAX_BODY} bytes")
+                self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {MAX_BODY} bytes")
             return None
         return self.rfile.read(length)
 
     def _decode(self, body: bytes) -> bytes:
         return decode_content(body, self.headers.get("content-encoding", ""))
+
+    def _refuse(self, status: int, words: str) -> None:
+        cast(_Server, self.server).receiver._refuse(Refusal(status, words))
+        if self.path == PUSH_PATH:
+            self._answer(status, error_body(status, words), "application/json")
+        else:
+            self._complain(status, words)
 
     def _complain(self, status: int, message: str) -> None:
         self._answer(status, f"{message}\n".encode(), "text/plain; charset=utf-8")
