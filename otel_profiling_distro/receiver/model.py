@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One line of a sample's stack."""
+class Frame(NamedTuple):
+    """One line of a sample's stack. A tuple, since stacks are looked up by their frames for each sample that comes in."""
 
     function: str
     filename: str
@@ -41,6 +40,17 @@ class Sample:
     def label(self, name: str) -> str | None:
         """Return the first value of the label `name`, None where the sample has none."""
         return next((value for key, value in self.labels if key == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one process measured in one stretch of time."""
+
+    start_ns: int
+    """Since the epoch; 0 where the sender does not say."""
+    duration_ns: int
+    series: Mapping[str, str]
+    samples: list[Sample]
 
 
 @dataclass(frozen=True, slots=True)

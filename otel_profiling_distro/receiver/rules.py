@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
-from .model import Sample
+from .model import Profile, Sample
 
 _BESIDE_THE_SERIES = frozenset({"span_id", "trace_id"})
 """Labels of samples that the server stores beside the series; every other label makes a series of its own."""
@@ -89,21 +90,19 @@ class SeriesLimit:
         self._limit = limit
         self._known: set[Series] = set()
 
-    def admit(self, samples: Iterable[Sample]) -> tuple[list[Sample], RefusedError | None]:
-        """Return the samples that are taken, and how the push is refused where they are not all of them."""
+    def admit(self, profiles: list[Profile]) -> tuple[list[Profile], RefusedError | None]:
+        """Return the profiles with the samples that are taken, and how the push is refused where that is not all of them."""
         if self._limit is None:
-            return list(samples), None
-        admitted: list[Sample] = []
-        refused = False
-        for sample in samples:
-            series = series_of(sample)
-            if series not in self._known:
-                if len(self._known) >= self._limit:
-                    refused = True
-                    continue
-                self._known.add(series)
-            admitted.append(sample)
-        return admitted, RefusedError(429, self._words()) if refused else None
+            return profiles, None
+        admitted = [replace(profile, samples=[s for s in profile.samples if self._knows(s)]) for profile in profiles]
+        whole = all(len(some.samples) == len(all_.samples) for some, all_ in zip(admitted, profiles, strict=True))
+        return admitted, None if whole else RefusedError(429, self._words())
+
+    def _knows(self, sample: Sample) -> bool:
+        series = series_of(sample)
+        if series not in self._known and len(self._known) < (self._limit or 0):
+            self._known.add(series)
+        return series in self._known
 
     def _words(self) -> str:
         return (
