@@ -21,7 +21,7 @@ WALL = "wall"
 _TIME = "nanoseconds"
 
 _BYTES_OF_A_ROW = 28
-_BYTES_OF_A_CONTEXT = 900
+_BYTES_OF_A_CONTEXT = 1_200
 _BYTES_OF_A_GROUPED_STACK = 110
 _BYTES_OF_A_SPAN = 700
 _BYTES_OF_A_PROFILE = 400
@@ -83,6 +83,8 @@ class Segment:
         self.size = 0
         """Bytes, about, without the stacks."""
         self.contexts: list[Context] = []
+        self.contexts_by_id: dict[str, list[int]] = {}
+        """Indices in `contexts`, by trace id and by span id."""
         self.groups: dict[Group, Sums] = {}
         self.stretches: list[Stretch] = []
         self.cpu_by_trace: Counter[str] = Counter()
@@ -92,6 +94,8 @@ class Segment:
         self.sources: list[Source] = []
         self.spans_by_trace: dict[str, list[int]] = {}
         """Indices in `spans`."""
+        self.owners: Counter[tuple[str, str]] = Counter()
+        """How many spans own a profile, by service and name."""
         self._context_ids: dict[tuple[object, ...], int] = {}
         self._source_ids: dict[Source, int] = {}
         self._strings: dict[str, str] = {}
@@ -142,11 +146,11 @@ class Segment:
             first = dict(reversed(labels))
             group = Group(sample.series.get("service_name", ""), first.get("span_name"), kind)
             number = self._context_ids[series_key, labels, sample.type, sample.unit] = len(self.contexts)
-            self.contexts.append(
-                Context(
-                    sample.series, labels, sample.type, sample.unit, group, first.get("trace_id", ""), first.get("span_id", "")
-                )
-            )
+            ids = first.get("trace_id", ""), first.get("span_id", "")
+            self.contexts.append(Context(sample.series, labels, sample.type, sample.unit, group, *ids))
+            for name in ids:
+                if name:
+                    self.contexts_by_id.setdefault(name, []).append(number)
         return number
 
     def _kept(self, text: str) -> str:
@@ -166,6 +170,8 @@ class Segment:
                 span.trace_id, span.name = self._kept(span.trace_id), self._kept(span.name)
                 self.spans_by_trace.setdefault(span.trace_id, []).append(len(self.spans))
                 self.spans.append(span)
+                if span.profile_id is not None:
+                    self.owners[batch.source.service, span.name] += 1
                 self.size += _BYTES_OF_A_SPAN + len(span.encoded)
 
     def rows(self) -> Iterator[tuple[Context, int, int, int]]:

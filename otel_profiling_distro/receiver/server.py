@@ -92,6 +92,11 @@ class Receiver:
             raise RuntimeError("the receiver has no address before start()")
         return self._urls[0]
 
+    @property
+    def urls(self) -> list[str]:
+        """The URL of each port, in the order in which they were given; empty before `start`."""
+        return list(self._urls)
+
     def start(self, pages: Sequence[BaseRoute] = ()) -> None:
         """Listen, and serve in a thread of its own.
 
