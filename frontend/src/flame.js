@@ -132,6 +132,8 @@ export function colourOf(node) {
 export function colourOfChange(node) {
   const most = Math.max(node.before, node.after);
   const change = most ? (node.after - node.before) / most : 0;
+  // Chance alone changes a share by some percent.
+  if (Math.abs(change) < 0.02) return "var(--frame-root)";
   const strength = Math.min(Math.abs(change), 1);
   return change >= 0 ? `hsl(4 85% ${90 - 32 * strength}%)` : `hsl(214 80% ${90 - 30 * strength}%)`;
 }

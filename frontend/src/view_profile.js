@@ -131,6 +131,7 @@ function draw(data, state, title) {
     state.symbol = symbol;
     state.zoomed = false;
     drawGraphs();
+    graphs.scrollIntoView({ block: "nearest" });
   };
   const search = () => {
     const sum = drawn.map((one) => one.search(state.term))[state.symbol ? 1 : 0] ?? 0;

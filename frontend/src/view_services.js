@@ -17,9 +17,9 @@ export async function services(query) {
     number(one.samples),
     number(one.traces),
     number(one.spans),
-    h("span", { class: "links" }, link(address("profile", { service: one.name }), "flame graph", { "aria-label": `flame graph of ${one.name}` }), link(address("traces", { service: one.name }), "traces", { "aria-label": `traces of ${one.name}` })),
+    h("span", { class: "pair" }, link(address("profile", { service: one.name }), "flame graph", { "aria-label": `flame graph of ${one.name}` }), link(address("traces", { service: one.name }), "traces", { "aria-label": `traces of ${one.name}` })),
   ]);
-  const titles = [["service"], ["CPU", "number"], ["share"], ["samples", "number"], ["traces", "number"], ["spans", "number"], [""]];
+  const titles = [["service", "wide"], ["CPU", "number"], ["share"], ["samples", "number"], ["traces", "number"], ["spans", "number"], ["", "links"]];
   return { title: "Services", parts: [grid("services", titles, rows), gone(overview)] };
 }
 
@@ -58,7 +58,7 @@ export async function service({ service: name }) {
       route.route === null ? "" : link(address("traces", { service: name, name: route.route }), "traces", { "aria-label": `traces of ${route.route}` }),
     ];
   });
-  const titles = [["route"], ["CPU", "number"], ["share"], ["spans", "number"], ["CPU/span", "number"], ["over time"], ["hottest functions"], [""]];
+  const titles = [["route", "wide"], ["CPU", "number"], ["share"], ["spans", "number"], ["CPU/span", "number"], ["over time"], ["hottest functions", "wide"], ["", "links"]];
   const most = Math.max(...found.total_over_time, 0);
   return {
     title: serviceName(name),

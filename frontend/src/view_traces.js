@@ -30,7 +30,7 @@ export async function traces(query) {
     number(trace.spans),
     h("code", {}, trace.trace_id.slice(0, 8)),
   ]);
-  const titles = [["began"], ["trace"], ["services"], ["duration", "number"], ["CPU", "number"], ["wait", "number"], ["CPU and wait"], ["spans", "number"], ["id"]];
+  const titles = [["began"], ["trace", "wide"], ["services"], ["duration", "number"], ["CPU", "number"], ["wait", "number"], ["CPU and wait"], ["spans", "number"], ["id"]];
   return {
     title: service === undefined ? "Traces" : `Traces of ${serviceName(service)}`,
     parts: [

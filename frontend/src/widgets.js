@@ -33,7 +33,7 @@ export function columns(values, label, kind = "small") {
   const width = 100 / (values.length || 1);
   const shapes = values.map((value, index) => {
     const height = (value / most) * 30;
-    return svg("rect", { x: index * width, y: 30 - height, width: width * 0.86, height });
+    return svg("rect", { x: index * width, y: 30 - height, width: kind === "small" ? width : width * 0.86, height });
   });
   return svg("svg", { class: `columns ${kind}`, viewBox: "0 0 100 30", preserveAspectRatio: "none", role: "img", "aria-label": label }, shapes);
 }

@@ -1,7 +1,7 @@
 """Runs a command as if it had been called without us: its exit code, its signals, its input and output are its own.
 
 The command inherits our input and output, and stays in our process group, so that a terminal's keys (Ctrl-C, Ctrl-Z) reach it
-as they would. Signals that are sent to us alone are passed on; those that a terminal sends to the whole group are not, since the
+as they would. Signals that are sent to us alone are passed on; those that a terminal sends to the whole group are not: the
 command has them already.
 """
 

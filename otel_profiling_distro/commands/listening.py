@@ -54,19 +54,20 @@ def receiver_of(arguments: argparse.Namespace, host: str, ports: Iterable[int], 
     return Receiver(host, first, more_ports=more, bounds=bounds, hosts=hosts, remembered=1_000)
 
 
-def start(receiver: Receiver, ports: Iterable[int]) -> bool:
-    """Start a receiver with its page; return whether there is one. Where it was not built, one line says so.
+def start(receiver: Receiver, ports: Iterable[int], *, page: bool = True) -> bool:
+    """Start a receiver, with its page where `page` asks for it; return whether there is one. One line says why there is not.
 
     Raises:
         CommandError: it can't listen.
     """
     from otel_profiling_distro.page import AssetsError, load_assets, page_routes  # noqa: PLC0415 - needs the extra
 
-    try:
-        pages = page_routes(receiver.store, load_assets())
-    except AssetsError as error:
-        say(str(error))
-        pages = []
+    pages = []
+    if page:
+        try:
+            pages = page_routes(receiver.store, load_assets())
+        except AssetsError as error:
+            say(str(error))
     try:
         receiver.start(pages)
     except OSError as error:
