@@ -128,13 +128,9 @@ def _report(receiver: Receiver) -> None:
 
     # Standard output is the command's.
     console = Console(file=sys.stderr, highlight=False, width=None if sys.stderr.isatty() else _PLAIN_WIDTH)
-    samples, spans = receiver.samples(), receiver.spans()
-    names = {sample.series.get("service_name", "") for sample in samples} | {
-        str(span.resource.get("service.name", "")) for span in spans
-    }
-    for name in sorted(names):
-        own = [sample for sample in samples if sample.series.get("service_name", "") == name]
-        console.print(render(summarise(own, [s for s in spans if str(s.resource.get("service.name", "")) == name]), name))
+    store = receiver.store
+    for name in store.services():
+        console.print(render(summarise(store.each_sample(name), store.span_records(name)), name or "(no service name)"))
 
 
 def _require_folder(folder: Path) -> None:

@@ -47,22 +47,21 @@ def _digest(text: str) -> str:
 
 def _answers(store: Store) -> dict[str, Any]:
     """Return what the page would ask for, by the keys that it asks with: see `keyOf` in the front end's `api.js`."""
-    with store.lock:
-        everything = overview(store)
-        answers: dict[str, Any] = {key("overview", {}): everything}
-        for service in everything["services"]:
-            name = service["name"]
-            listed = routes(store, name)
-            answers[key("routes", {"service": name})] = listed
-            for kind in (entry["kind"] for entry in service["kinds"]):
-                own = {} if kind == "cpu" else {"kind": kind}
-                answers[key("profile", {"service": name, **own})] = profile(store, Selection(service=name, kind=kind)).plain()
-            for route in listed["routes"][:_MOST_ROUTES]:
-                outside = route["route"] is None
-                selection = Selection(service=name, route=route["route"], outside=outside)
-                query = {"service": name, **({"outside": "1"} if outside else {"route": route["route"]})}
-                answers[key("profile", query)] = profile(store, selection).plain()
-            answers[key("traces", {"service": name})] = _keep_traces(store, name, answers)
+    everything = overview(store)
+    answers: dict[str, Any] = {key("overview", {}): everything}
+    for service in everything["services"]:
+        name = service["name"]
+        listed = routes(store, name)
+        answers[key("routes", {"service": name})] = listed
+        for kind in (entry["kind"] for entry in service["kinds"]):
+            own = {} if kind == "cpu" else {"kind": kind}
+            answers[key("profile", {"service": name, **own})] = profile(store, Selection(service=name, kind=kind)).plain()
+        for route in listed["routes"][:_MOST_ROUTES]:
+            outside = route["route"] is None
+            selection = Selection(service=name, route=route["route"], outside=outside)
+            query = {"service": name, **({"outside": "1"} if outside else {"route": route["route"]})}
+            answers[key("profile", query)] = profile(store, selection).plain()
+        answers[key("traces", {"service": name})] = _keep_traces(store, name, answers)
     return answers
 
 

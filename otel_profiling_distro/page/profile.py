@@ -68,7 +68,8 @@ def profile(store: Store, selection: Selection) -> Tree:
             if selection.trace is None and selection.span is None:
                 for group, sums in segment.groups.items():
                     if selection.holds(group):
-                        values.update(sums.by_stack)
+                        for node, value in sums.stacks():
+                            values[node] += value
                         unit = sums.unit
             elif wanted := _contexts(segment, selection):
                 values.update(segment.stacks_of(wanted))

@@ -6,12 +6,14 @@ from collections import Counter, defaultdict
 from pathlib import PurePath
 from typing import Any
 
+from otel_profiling_distro.receiver.model import Frame
 from otel_profiling_distro.receiver.segment import CPU, Group
 from otel_profiling_distro.receiver.store import Store
 
 _BUCKETS = 60
 _MOST_ROUTES = 500
 _FUNCTIONS = 3
+_NO_FRAME = Frame("(no Python frame)", "", 0)
 
 
 def overview(store: Store) -> dict[str, Any]:
@@ -28,10 +30,10 @@ def overview(store: Store) -> dict[str, Any]:
                 if group.kind == CPU:
                     cpu[group.service] += sums.value
                     samples[group.service] += sums.count
-            names = [source.service for source in segment.sources]
+            services = [source.service for source in segment.sources]
             for span in segment.spans:
-                spans[names[span.source]] += 1
-                traces[names[span.source]].add(span.trace_id)
+                spans[services[span.source]] += 1
+                traces[services[span.source]].add(span.trace_id)
         names = sorted({*cpu, *spans, *kinds}, key=lambda name: (-cpu[name], name))
         return {
             "generation": store.generation,
@@ -62,9 +64,9 @@ def routes(store: Store, service: str) -> dict[str, Any]:
                 if group.service == service and group.kind == CPU:
                     cpu[group.route] += sums.value
                     functions = hot[group.route]
-                    for node, value in sums.by_stack.items():
-                        frame = segment.stacks.frames[segment.stacks.frame_of[node]] if node else None
-                        functions[(frame.function, frame.filename) if frame else ("(no Python frame)", "")] += value
+                    for number, value in sums.frames(segment.stacks).items():
+                        function, file, _ = segment.stacks.frames[number] if number >= 0 else _NO_FRAME
+                        functions[function, file] += value
             for (owner, name), count in segment.owners.items():
                 if owner == service:
                     owners[name] += count

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from otel_profiling_distro.receiver.otlp import SpanRecord
+from otel_profiling_distro.receiver.segment import Segment, TracePart, rank
 from otel_profiling_distro.receiver.store import Store
 
 _MOST_TRACES = 200
@@ -31,68 +33,80 @@ class Filter:
 class _Entry:
     start_ns: int
     end_ns: int
-    spans: int
     first: SpanRecord
-    """The root, or else the earliest span that is here."""
-    services: set[str] = field(default_factory=set)
-    named: bool = False
     failed: bool = False
+    parts: list[tuple[Segment, TracePart]] = field(default_factory=list)
+
+    def spans(self) -> Iterator[tuple[SpanRecord, str]]:
+        """Yield each span with the name of its service."""
+        for segment, part in self.parts:
+            for number in part.spans:
+                span = segment.spans[number]
+                yield span, segment.sources[span.source].service
 
 
 def traces(store: Store, wanted: Filter) -> dict[str, Any]:
     """Return traces, newest first."""
     with store.lock:
-        entries = _entries(store, wanted)
         cpu: Counter[str] = Counter()
         for segment in store.segments:
             cpu.update(segment.cpu_by_trace)
-    found = [
-        (trace_id, entry)
-        for trace_id, entry in entries.items()
-        if entry.named
-        and (wanted.service is None or wanted.service in entry.services)
-        and (wanted.trace_id is None or trace_id.startswith(wanted.trace_id.lower()))
-        and cpu[trace_id] >= wanted.least_cpu_ns
-    ]
-    found.sort(key=lambda item: (-item[1].start_ns, item[0]))
+        named = _Named(wanted.name)
+        found = [
+            (trace_id, entry)
+            for trace_id, entry in _entries(store).items()
+            if (wanted.trace_id is None or trace_id.startswith(wanted.trace_id.lower()))
+            and cpu[trace_id] >= wanted.least_cpu_ns
+            and (wanted.service is None or any(service == wanted.service for _, service in entry.spans()))
+            and (not wanted.name or any(named[span.name] for span, _ in entry.spans()))
+        ]
+        found.sort(key=lambda item: (-item[1].start_ns, item[0]))
+        return {
+            "found": len(found),
+            "traces": [_line(trace_id, entry, cpu[trace_id]) for trace_id, entry in found[: wanted.limit]],
+        }
+
+
+def _line(trace_id: str, entry: _Entry, cpu_ns: int) -> dict[str, Any]:
+    duration = entry.end_ns - entry.start_ns
     return {
-        "found": len(found),
-        "traces": [
-            {
-                "trace_id": trace_id,
-                "name": entry.first.name,
-                "services": sorted(entry.services),
-                "start_ns": entry.start_ns,
-                "duration_ns": entry.end_ns - entry.start_ns,
-                "cpu_ns": cpu[trace_id],
-                "wait_ns": max(entry.end_ns - entry.start_ns - cpu[trace_id], 0),
-                "spans": entry.spans,
-                "failed": entry.failed,
-            }
-            for trace_id, entry in found[: wanted.limit]
-        ],
+        "trace_id": trace_id,
+        "name": entry.first.name,
+        "services": sorted({service for _, service in entry.spans()}),
+        "start_ns": entry.start_ns,
+        "duration_ns": duration,
+        "cpu_ns": cpu_ns,
+        "wait_ns": max(duration - cpu_ns, 0),
+        "spans": sum(len(part.spans) for _, part in entry.parts),
+        "failed": entry.failed,
     }
 
 
-def _entries(store: Store, wanted: Filter) -> dict[str, _Entry]:
+class _Named(dict[str, bool]):
+    """Whether names have a part in them, in whatever case: asked of every span, found out once for each name."""
+
+    def __init__(self, part: str | None) -> None:
+        super().__init__()
+        self._part = (part or "").lower()
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = self._part in name.lower()
+        return self[name]
+
+
+def _entries(store: Store) -> dict[str, _Entry]:
     entries: dict[str, _Entry] = {}
-    part = wanted.name.lower() if wanted.name else ""
     for segment in store.segments:
-        services = [source.service for source in segment.sources]
-        for span in segment.spans:
-            entry = entries.get(span.trace_id)
+        for trace_id, part in segment.traces.items():
+            entry = entries.get(trace_id)
             if entry is None:
-                entry = entries[span.trace_id] = _Entry(span.start_ns, span.end_ns, 0, span, named=not part)
-            entry.spans += 1
-            entry.start_ns = min(entry.start_ns, span.start_ns)
-            entry.end_ns = max(entry.end_ns, span.end_ns)
-            entry.services.add(services[span.source])
-            entry.failed = entry.failed or span.failed
-            if not entry.named and part in span.name.lower():
-                entry.named = True
-            first = entry.first
-            if (bool(span.parent_span_id), span.start_ns) < (bool(first.parent_span_id), first.start_ns):
-                entry.first = span
+                entry = entries[trace_id] = _Entry(part.start_ns, part.end_ns, part.first)
+            else:
+                entry.start_ns = min(entry.start_ns, part.start_ns)
+                entry.end_ns = max(entry.end_ns, part.end_ns)
+                entry.first = min(entry.first, part.first, key=rank)
+            entry.failed = entry.failed or part.failed
+            entry.parts.append((segment, part))
     return entries
 
 
@@ -103,7 +117,7 @@ def trace(store: Store, trace_id: str) -> dict[str, Any] | None:
         cpu: Counter[str] = Counter()
         total = 0
         for segment in store.segments:
-            for number in segment.spans_by_trace.get(trace_id, ()):
+            for number in part.spans if (part := segment.traces.get(trace_id)) else ():
                 span = segment.spans[number]
                 spans[span.span_id] = (span, segment.sources[span.source].service)
             total += segment.cpu_by_trace[trace_id]

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+PROFILE_ID = "pyroscope.profile.id"
+"""Attribute of a span that owns a profile: the ``span_id`` label of its samples."""
+
 
 class Frame(NamedTuple):
     """One line of a sample's stack. A tuple, since stacks are looked up by their frames for each sample that comes in."""
@@ -68,6 +71,12 @@ class Span:
     end_ns: int
     attributes: Mapping[str, Any]
     resource: Mapping[str, Any]
+
+    @property
+    def profile_id(self) -> str | None:
+        """What the ``span_id`` label of its samples is; None where it owns no profile."""
+        value = self.attributes.get(PROFILE_ID)
+        return str(value) if value else None
 
 
 @dataclass(frozen=True, slots=True)

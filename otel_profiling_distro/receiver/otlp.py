@@ -17,11 +17,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from .body import BodyError, BodyTooLargeError
-from .model import Span
-
-PROFILE_ID = "pyroscope.profile.id"
-"""Attribute of a span that owns a profile: the ``span_id`` label of its samples."""
-
+from .model import PROFILE_ID, Span
 
 MAX_SPANS = 100_000
 """In one request; exporters send 512 at a time."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .model import Profile, Sample
 from .otlp import EncodedSpans, Source, SpanRecord
-from .stacks import Stacks
+from .stacks import ROOT, Stacks
 
 CPU = "cpu"
 WALL = "wall"
@@ -23,7 +23,8 @@ _TIME = "nanoseconds"
 _BYTES_OF_A_ROW = 28
 _BYTES_OF_A_CONTEXT = 1_200
 _BYTES_OF_A_GROUPED_STACK = 110
-_BYTES_OF_A_SPAN = 700
+_BYTES_OF_A_CLOSED_STACK = 12
+_BYTES_OF_A_SPAN = 800
 _BYTES_OF_A_PROFILE = 400
 """About what each costs, tables and strings included; a span besides its own bytes. Measured on CPython 3.11."""
 
@@ -57,8 +58,59 @@ class Sums:
     unit: str
     value: int = 0
     count: int = 0
-    by_stack: Counter[int] = field(default_factory=Counter)
-    """Value by node of the segment's stacks."""
+    open_stacks: Counter[int] = field(default_factory=Counter)
+    """Value by node of the segment's stacks, as long as the segment takes samples; then it is in the arrays below."""
+    nodes: array[int] = field(default_factory=lambda: array("I"))
+    values: array[int] = field(default_factory=lambda: array("q"))
+    closed_frames: Counter[int] = field(default_factory=Counter)
+    """Value by the frame of the leaf, of the stacks in the arrays; -1 is the empty stack's."""
+
+    def stacks(self) -> Iterable[tuple[int, int]]:
+        """Return node and value of each stack."""
+        return self.open_stacks.items() if self.open_stacks else zip(self.nodes, self.values, strict=True)
+
+    def frames(self, stacks: Stacks) -> Counter[int]:
+        """Return the value by the frame of the leaf, an index in the frames of `stacks`; -1 for the empty stack."""
+        if not self.open_stacks:
+            return self.closed_frames
+        result: Counter[int] = Counter()
+        for node, value in self.open_stacks.items():
+            result[stacks.frame_of[node] if node != ROOT else -1] += value
+        return result
+
+    def close(self, stacks: Stacks) -> int:
+        """Take a tenth of the memory from now on, and no more samples; return how many stacks there are."""
+        self.closed_frames = self.frames(stacks)
+        self.nodes.extend(self.open_stacks.keys())
+        self.values.extend(self.open_stacks.values())
+        self.open_stacks.clear()
+        return len(self.nodes)
+
+
+@dataclass(slots=True)
+class TracePart:
+    """What a segment has of a trace."""
+
+    start_ns: int
+    end_ns: int
+    first: SpanRecord
+    """The root, or else the earliest span."""
+    failed: bool = False
+    spans: list[int] = field(default_factory=list)
+    """Indices in the segment's `spans`."""
+
+    def add(self, span: SpanRecord) -> None:
+        """Count a span in, but for its index."""
+        self.start_ns = min(self.start_ns, span.start_ns)
+        self.end_ns = max(self.end_ns, span.end_ns)
+        self.failed = self.failed or span.failed
+        if rank(span) < rank(self.first):
+            self.first = span
+
+
+def rank(span: SpanRecord) -> tuple[bool, int]:
+    """Return by what the span is found that a trace is called by, the least: roots before others, then by time."""
+    return bool(span.parent_span_id), span.start_ns
 
 
 class Stretch(NamedTuple):
@@ -92,8 +144,7 @@ class Segment:
         """By the label ``span_id``."""
         self.spans: list[SpanRecord] = []
         self.sources: list[Source] = []
-        self.spans_by_trace: dict[str, list[int]] = {}
-        """Indices in `spans`."""
+        self.traces: dict[str, TracePart] = {}
         self.owners: Counter[tuple[str, str]] = Counter()
         """How many spans own a profile, by service and name."""
         self._context_ids: dict[tuple[object, ...], int] = {}
@@ -123,9 +174,9 @@ class Segment:
                 sums = self.groups[context.group] = Sums(sample.unit)
             sums.value += sample.value
             sums.count += sample.count
-            size -= len(sums.by_stack) * _BYTES_OF_A_GROUPED_STACK
-            sums.by_stack[node] += sample.value
-            size += len(sums.by_stack) * _BYTES_OF_A_GROUPED_STACK
+            size -= len(sums.open_stacks) * _BYTES_OF_A_GROUPED_STACK
+            sums.open_stacks[node] += sample.value
+            size += len(sums.open_stacks) * _BYTES_OF_A_GROUPED_STACK
             values[context.group] += sample.value
             if context.group.kind == CPU:
                 if context.trace_id:
@@ -168,11 +219,23 @@ class Segment:
             for span in batch.spans:
                 span.source = number
                 span.trace_id, span.name = self._kept(span.trace_id), self._kept(span.name)
-                self.spans_by_trace.setdefault(span.trace_id, []).append(len(self.spans))
+                part = self.traces.get(span.trace_id)
+                if part is None:
+                    part = self.traces[span.trace_id] = TracePart(span.start_ns, span.end_ns, span)
+                part.add(span)
+                part.spans.append(len(self.spans))
                 self.spans.append(span)
                 if span.profile_id is not None:
                     self.owners[batch.source.service, span.name] += 1
                 self.size += _BYTES_OF_A_SPAN + len(span.encoded)
+
+    def close(self) -> None:
+        """Take less memory from now on; nothing more is added."""
+        self._context_ids.clear()
+        self._source_ids.clear()
+        self._strings.clear()
+        for sums in self.groups.values():
+            self.size -= (_BYTES_OF_A_GROUPED_STACK - _BYTES_OF_A_CLOSED_STACK) * sums.close(self.stacks)
 
     def rows(self) -> Iterator[tuple[Context, int, int, int]]:
         """Yield the context, node, value and count of each sample."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .model import Frame, Profile, Sample, Span
-from .otlp import EncodedSpans, whole_span
+from .model import Profile, Sample, Span
+from .otlp import EncodedSpans, SpanRecord, whole_span
 from .segment import Segment
 from .stacks import Stacks
 
@@ -88,6 +88,7 @@ class Store:
             small = size is None or last.size < size / _SEGMENTS
             if fresh and small:
                 return last
+            last.close()
         if size is not None and self._stacks.size > size / _STACKS_SHARE:
             self._stacks = Stacks()
         segment = Segment(now, self._stacks)
@@ -109,19 +110,20 @@ class Store:
         self.segments.popleft()
         self.dropped += 1
 
+    def each_sample(self, service: str | None = None) -> Iterator[Sample]:
+        """Yield the samples that are kept, of one service or of all; those that come meanwhile may be left out."""
+        with self.lock:
+            segments = list(self.segments)
+        for segment in segments:
+            with self.lock:
+                rows = [row for row in segment.rows() if service is None or row[0].group.service == service]
+                stacks = {node: segment.stacks.stack(node) for node in {row[1] for row in rows}}
+            for context, node, value, count in rows:
+                yield Sample(context.series, context.labels, stacks[node], value, context.unit, context.type, count)
+
     def samples(self, service: str | None = None) -> list[Sample]:
         """Return the samples that are kept, of one service or of all."""
-        result: list[Sample] = []
-        stacks: dict[tuple[int, int], tuple[Frame, ...]] = {}
-        with self.lock:
-            for segment in self.segments:
-                for context, node, value, count in segment.rows():
-                    if service is None or context.series.get("service_name") == service:
-                        key = (id(segment.stacks), node)
-                        if (stack := stacks.get(key)) is None:
-                            stack = stacks[key] = segment.stacks.stack(node)
-                        result.append(Sample(context.series, context.labels, stack, value, context.unit, context.type, count))
-        return result
+        return list(self.each_sample(service))
 
     def spans(self, service: str | None = None) -> list[Span]:
         """Return the spans that are kept, of one service or of all."""
@@ -134,6 +136,19 @@ class Store:
             ]
         return [whole_span(span, source) for span, source in kept]
 
+    def span_records(self, service: str) -> list[SpanRecord]:
+        """Return the spans that are kept of a service, as they are kept."""
+        with self.lock:
+            return [
+                span for segment in self.segments for span in segment.spans if segment.sources[span.source].service == service
+            ]
+
+    def services(self) -> list[str]:
+        """Return the names of all services of which something is kept, in order; empty for samples or spans without one."""
+        with self.lock:
+            sampled = {group.service for segment in self.segments for group in segment.groups}
+            return sorted(sampled.union(source.service for segment in self.segments for source in segment.sources))
+
     def counts(self) -> Counter[str]:
         """Return how many ``samples``, ``spans`` and ``traces`` are kept."""
         result: Counter[str] = Counter()
@@ -142,6 +157,6 @@ class Store:
             for segment in self.segments:
                 result["samples"] += sum(sums.count for sums in segment.groups.values())
                 result["spans"] += len(segment.spans)
-                traces.update(segment.spans_by_trace)
+                traces.update(segment.traces)
         result["traces"] = len(traces)
         return result
