@@ -8,6 +8,7 @@ OLDEST := .venv-oldest-$(TAG)
 FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
+PAGE := .venv-page-$(TAG)
 BENCH := .venv-bench-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.py \
 	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.c)
@@ -16,11 +17,12 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo \
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test \
 	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
+	@echo 'make page     the front end of the page that make demo ends with; needs Node.js (page-test: in a real browser)'
 	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
@@ -83,8 +85,18 @@ injection: $(VENV)/ready
 servers: $(SERVERS)/ready
 	$(SERVERS)/bin/pytest tests/integration/test_servers.py
 
+# Without the page where it can't be built; a line says why.
 demo: $(DEMO)/ready
+	@$(PYTHON) frontend/build_page.py || true
 	$(DEMO)/bin/otel-profiling demo
+
+# The front end, which wheels bring along.
+page:
+	$(PYTHON) frontend/build_page.py
+
+# In a real browser: Debian's chromium, or what CHROMIUM names.
+page-test: page $(PAGE)/ready
+	$(PAGE)/bin/pytest tests/page
 
 # One after the other, also with `make -j`: each wants the machine for itself.
 bench: $(BENCH)/ready
@@ -153,8 +165,12 @@ $(OLDEST)/ready: $(SOURCES) tests/oldest.txt $(CONFIGURATOR)
 $(BENCH)/ready: $(SOURCES)
 	$(call virtual_environment,$(BENCH),--editable ./configurator --editable . --group bench)
 
+$(PAGE)/ready: $(SOURCES)
+	$(call virtual_environment,$(PAGE),--editable ./configurator --editable '.[page]' --group page)
+
 $(DEMO)/ready: $(SOURCES)
 	$(call virtual_environment,$(DEMO),--editable ./configurator --editable '.[demo]')
 
 clean:
+	rm -rf frontend/node_modules otel_profiling_distro/page/static
 	rm -rf .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
