@@ -7,6 +7,7 @@ DISTROS := .venv-distros-$(TAG)
 OLDEST := .venv-oldest-$(TAG)
 FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
+APPLICATIONS := .venv-applications-$(TAG)
 DEMO := .venv-demo-$(TAG)
 PAGE := .venv-page-$(TAG)
 BENCH := .venv-bench-$(TAG)
@@ -17,7 +18,7 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test \
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications \
 	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
 
 help:
@@ -60,6 +61,9 @@ distros: $(DISTROS)/ready
 
 frameworks: $(FRAMEWORKS)/ready
 	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py
+
+applications: $(APPLICATIONS)/ready
+	$(APPLICATIONS)/bin/pytest tests/integration/test_more_applications.py
 
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
@@ -153,6 +157,9 @@ $(DISTROS)/ready: $(SOURCES)
 
 $(FRAMEWORKS)/ready: $(SOURCES)
 	$(call virtual_environment,$(FRAMEWORKS),--editable ./configurator --editable . --group frameworks)
+
+$(APPLICATIONS)/ready: $(SOURCES)
+	$(call virtual_environment,$(APPLICATIONS),--editable ./configurator --editable . --group applications)
 
 $(SERVERS)/ready: $(SOURCES)
 	$(call virtual_environment,$(SERVERS),--editable ./configurator --editable . --group servers)
