@@ -9,6 +9,7 @@ FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
 BENCH := .venv-bench-$(TAG)
+RELEASE := .venv-release-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.py \
 	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.c)
 CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
@@ -17,11 +18,16 @@ IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
 .PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo \
-	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
+	wheels wheels-test slim-test musl-test bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
+	@echo 'make wheels   what is published, in dist/: native wheels for each platform and each Python with headers here, pure'
+	@echo '              ones, sources; checked'
+	@echo 'make wheels-test  the same bytes again elsewhere, and what the checks would find'
+	@echo 'make slim-test    the wheels in Debian without a compiler (root, debootstrap): installed, native, accurate'
+	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time, 10 minutes)'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs and how right it is, beside the plain SDK and pyroscope-otel, in tables and pictures;'
@@ -62,6 +68,17 @@ frameworks: $(FRAMEWORKS)/ready
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
+
+# Wheels for all platforms, made on this one, see release/. Zig's compiler keeps what it has compiled in build/.
+wheels: build/wheels
+
+build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard release/*.py) | $(RELEASE)/ready
+	$(RELEASE)/bin/python release/build.py --output dist --cache build/zig
+	$(RELEASE)/bin/python release/check.py dist
+	touch $@
+
+wheels-test: build/wheels
+	$(RELEASE)/bin/pytest --confcutdir tests/release tests/release
 
 # What `docker/Dockerfile` puts into the image; no Docker is needed.
 image: $(IMAGE)/ready
@@ -152,6 +169,9 @@ $(OLDEST)/ready: $(SOURCES) tests/oldest.txt $(CONFIGURATOR)
 
 $(BENCH)/ready: $(SOURCES)
 	$(call virtual_environment,$(BENCH),--editable ./configurator --editable . --group bench)
+
+$(RELEASE)/ready: pyproject.toml
+	$(call virtual_environment,$(RELEASE),--group release)
 
 $(DEMO)/ready: $(SOURCES)
 	$(call virtual_environment,$(DEMO),--editable ./configurator --editable '.[demo]')

@@ -1,62 +1,110 @@
-"""Builds the modules that are written in C, where they are of use and a compiler is at hand.
+"""Builds the native module where a compiler is at hand, or takes one that was built for another platform.
 
-Without them the wheel is a pure one: the package then does the same in Python (`_thread_labels`, `_tracer_provider`, and
-`_sampler`, which is for Linux), and follows each library by itself (`_context_watcher`, which is for CPython 3.14 and later).
+Without it the wheel is a pure one: the package then labels by thread, in Python. Two environment variables put modules into a
+wheel that were compiled before, which is how one machine makes the wheels of all platforms (``release/build.py``):
+
+``NATIVE_MODULES``
+    a folder: each ``.so`` file in it goes to the place of the same name beside the package;
+``NATIVE_MODULES_TAG``
+    the wheel's tag, such as ``cp311-cp311-manylinux_2_17_x86_64``.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PACKAGE = "otel_profiling_configurator"
-MODULES = (
-    "_thread_labels",
-    "_tracer_provider",
-    *(("_sampler",) if sys.platform == "linux" else ()),
-    *(("switches/_context_watcher",) if sys.version_info >= (3, 14) else ()),
-)
+
+COMPILE_ARGS = ("-std=gnu11", "-fvisibility=hidden")
+"""For every compiler. Hidden: the files of the module call each other, and a library that the process has loaded before may
+have a function of the same name, which would be called instead."""
 
 
-class ExtensionsBuildHook(BuildHookInterface[Any]):
-    """Adds the compiled modules to a wheel; to the source tree where the installation is an editable one."""
+class Module(NamedTuple):
+    """An extension module to compile."""
+
+    place: str
+    """Where it belongs: path without a suffix, beside the package."""
+    sources: tuple[Path, ...]
+
+
+def modules(root: Path, platform: str, version: tuple[int, int]) -> list[Module]:
+    """Return what there is to compile for a platform, as ``sys.platform`` says it, and a version of CPython.
+
+    Args:
+        root: The folder that the package is in.
+    """
+    package = root / PACKAGE
+    native = tuple(sorted((package / "native").glob("*.c")))
+    if native:
+        return [Module(f"{PACKAGE}/native/_native", native)]
+    names = ["_thread_labels", "_tracer_provider"]
+    names += ["_sampler"] if platform == "linux" else []
+    names += ["switches/_context_watcher"] if version >= (3, 14) else []
+    return [Module(f"{PACKAGE}/{name}", (package / f"{name}.c",)) for name in names]
+
+
+class NativeModuleBuildHook(BuildHookInterface[Any]):
+    """Adds the native module to a wheel; to the source tree where the installation is an editable one."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build the modules, or say that there are none."""
-        if self.target_name != "wheel" or sys.implementation.name != "cpython":
+        """Find or build the module, or say that there is none."""
+        if self.target_name != "wheel":
+            return
+        built_before = os.environ.get("NATIVE_MODULES")
+        if built_before:
+            self._add(dict(found(Path(built_before))), build_data)
+            build_data["tag"] = os.environ["NATIVE_MODULES_TAG"]
+            return
+        if sys.implementation.name != "cpython":
             return
         self._folder = tempfile.TemporaryDirectory()  # as long as this hook: until the wheel has been written
-        built: dict[str, Path] = {}
+        folder = Path(self._folder.name)
         try:
-            for module in MODULES:
-                source = Path(self.root, PACKAGE, f"{module}.c")
-                file = build(source, Path(self._folder.name))
-                built[f"{PACKAGE}/{Path(module).with_name(file.name)}"] = file
+            for module in modules(Path(self.root), sys.platform, sys.version_info[:2]):
+                build(module, folder)
         except Exception as error:  # noqa: BLE001 - no compiler, no headers, no setuptools: there is always a wheel
-            self.app.display_warning(f"no modules in C, the same is done in Python: they can't be built: {error}")
+            self.app.display_warning(f"no native module, labels will be kept by thread: it can't be built: {error}")
             return
-        for place, file in built.items():
-            if version == "editable":
+        files = dict(found(folder))
+        if version == "editable":
+            for place, file in files.items():
                 beside = Path(self.root, f"{place}.new")
                 beside.write_bytes(file.read_bytes())
                 beside.replace(Path(self.root, place))  # a process may have the former one loaded
-            build_data["force_include"][str(file)] = place
-        build_data["pure_python"] = False
+        self._add(files, build_data)
         build_data["infer_tag"] = True
 
+    @staticmethod
+    def _add(files: dict[str, Path], build_data: dict[str, Any]) -> None:
+        for place, file in files.items():
+            build_data["force_include"][str(file)] = place
+        build_data["pure_python"] = False
 
-def build(source: Path, folder: Path) -> Path:
-    """Build an extension module in a folder and return its file; raises whatever a compiler may meet."""
+
+def found(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield each extension module in a folder: its place beside the package, and its file."""
+    for file in sorted((folder / PACKAGE).rglob("*.so")):
+        yield file.relative_to(folder).as_posix(), file
+
+
+def build(module: Module, folder: Path) -> None:
+    """Build a module for this interpreter, in its place below a folder; raises whatever a compiler may meet."""
     from setuptools import Distribution, Extension  # noqa: PLC0415 - only there where it is needed
 
-    distribution = Distribution({"ext_modules": [Extension(source.stem, [str(source)])]})
+    extension = Extension(
+        module.place.replace("/", "."), [str(source) for source in module.sources], extra_compile_args=list(COMPILE_ARGS)
+    )
+    distribution = Distribution({"ext_modules": [extension]})
     command = distribution.get_command_obj("build_ext")
-    command.build_lib = command.build_temp = str(folder)
+    command.build_lib = str(folder)
+    command.build_temp = str(folder / "objects")
     command.ensure_finalized()
     command.run()
-    (built,) = folder.glob(f"{source.stem}.*.so")
-    return built
