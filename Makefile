@@ -72,7 +72,7 @@ oldest: $(OLDEST)/ready
 # Wheels for all platforms, made on this one, see release/. Zig's compiler keeps what it has compiled in build/.
 wheels: build/wheels
 
-build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard release/*.py) | $(RELEASE)/ready
+build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard otel_profiling_distro/*.py otel_profiling_distro/*/*.py release/*.py) | $(RELEASE)/ready
 	$(RELEASE)/bin/python release/build.py --output dist --cache build/zig
 	$(RELEASE)/bin/python release/check.py dist
 	touch $@
@@ -83,10 +83,11 @@ wheels-test: build/wheels
 # What `docker/Dockerfile` puts into the image; no Docker is needed.
 image: $(IMAGE)/ready
 
-$(IMAGE)/ready: $(SOURCES) $(wildcard docker/*.py) docker/requirements.txt \
-		$(wildcard otel_profiling_distro/*.py) $(CONFIGURATOR) | $(VENV)/ready
+$(IMAGE)/ready: build/wheels $(wildcard docker/*.py) docker/requirements.txt | $(VENV)/ready
 	rm -f $@
-	for arch in amd64 arm64; do $(VENV)/bin/python docker/build_tree.py --output $(IMAGE)/$$arch --arch $$arch || exit 1; done
+	for arch in amd64 arm64; do \
+		$(VENV)/bin/python docker/build_tree.py --output $(IMAGE)/$$arch --wheels dist --arch $$arch || exit 1; \
+	done
 	touch $@
 
 image-test: $(VENV)/ready $(IMAGE)/ready

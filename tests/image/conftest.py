@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 APPS = Path(__file__).parent / "apps"
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 IMAGES = REPOSITORY / "build" / "image"
+WHEELS = REPOSITORY / "dist"
 AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -65,7 +66,8 @@ def _load(path):
 
 
 build_tree = _load(REPOSITORY / "docker" / "build_tree.py")
-"""A script, not a part of a package."""
+headers = _load(REPOSITORY / "release" / "headers.py")
+"""Scripts, not parts of a package."""
 
 
 @pytest.fixture(scope="session")
