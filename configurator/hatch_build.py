@@ -1,11 +1,12 @@
 """Builds the native module where a compiler is at hand, or takes one that was built for another platform.
 
-Without it the wheel is a pure one: the package then labels by thread, in Python. Two environment variables put modules into a
-wheel that were compiled before, which is how one machine makes the wheels of all platforms (``release/build.py``):
+Without it the wheel is a pure one, and labels are kept by thread, in Python: README says what that costs in accuracy. Two
+environment variables put a module into the wheel that was compiled before, which is how one machine makes the wheels of all
+platforms (``release/build.py``):
 
-``NATIVE_MODULES``
-    a folder: each ``.so`` file in it goes to the place of the same name beside the package;
-``NATIVE_MODULES_TAG``
+``NATIVE_MODULE``
+    a folder that stands for the one which the package is in: what is compiled in it goes to the same place in the wheel;
+``NATIVE_MODULE_TAG``
     the wheel's tag, such as ``cp311-cp311-manylinux_2_17_x86_64``.
 """
 
@@ -16,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -27,28 +28,17 @@ COMPILE_ARGS = ("-std=gnu11", "-fvisibility=hidden")
 have a function of the same name, which would be called instead."""
 
 
-class Module(NamedTuple):
-    """An extension module to compile."""
-
-    place: str
-    """Where it belongs: path without a suffix, beside the package."""
-    sources: tuple[Path, ...]
+MODULE = f"{PACKAGE}/native/_native"
+"""Where it belongs: its path without a suffix."""
 
 
-def modules(root: Path, platform: str, version: tuple[int, int]) -> list[Module]:
-    """Return what there is to compile for a platform, as ``sys.platform`` says it, and a version of CPython.
+def sources(root: Path) -> list[Path]:
+    """Return the files that the module is compiled of; it is one for all platforms and Pythons.
 
     Args:
         root: The folder that the package is in.
     """
-    package = root / PACKAGE
-    native = tuple(sorted((package / "native").glob("*.c")))
-    if native:
-        return [Module(f"{PACKAGE}/native/_native", native)]
-    names = ["_thread_labels", "_tracer_provider"]
-    names += ["_sampler"] if platform == "linux" else []
-    names += ["switches/_context_watcher"] if version >= (3, 14) else []
-    return [Module(f"{PACKAGE}/{name}", (package / f"{name}.c",)) for name in names]
+    return sorted(Path(root, MODULE).parent.glob("*.c"))
 
 
 class NativeModuleBuildHook(BuildHookInterface[Any]):
@@ -58,18 +48,17 @@ class NativeModuleBuildHook(BuildHookInterface[Any]):
         """Find or build the module, or say that there is none."""
         if self.target_name != "wheel":
             return
-        built_before = os.environ.get("NATIVE_MODULES")
+        built_before = os.environ.get("NATIVE_MODULE")
         if built_before:
             self._add(dict(found(Path(built_before))), build_data)
-            build_data["tag"] = os.environ["NATIVE_MODULES_TAG"]
+            build_data["tag"] = os.environ["NATIVE_MODULE_TAG"]
             return
         if sys.implementation.name != "cpython":
             return
         self._folder = tempfile.TemporaryDirectory()  # as long as this hook: until the wheel has been written
         folder = Path(self._folder.name)
         try:
-            for module in modules(Path(self.root), sys.platform, sys.version_info[:2]):
-                build(module, folder)
+            build(Path(self.root), folder)
         except Exception as error:  # noqa: BLE001 - no compiler, no headers, no setuptools: there is always a wheel
             self.app.display_warning(f"no native module, labels will be kept by thread: it can't be built: {error}")
             return
@@ -95,12 +84,12 @@ def found(folder: Path) -> Iterator[tuple[str, Path]]:
         yield file.relative_to(folder).as_posix(), file
 
 
-def build(module: Module, folder: Path) -> None:
-    """Build a module for this interpreter, in its place below a folder; raises whatever a compiler may meet."""
+def build(root: Path, folder: Path) -> None:
+    """Build the module for this interpreter, in its place below a folder; raises whatever a compiler may meet."""
     from setuptools import Distribution, Extension  # noqa: PLC0415 - only there where it is needed
 
     extension = Extension(
-        module.place.replace("/", "."), [str(source) for source in module.sources], extra_compile_args=list(COMPILE_ARGS)
+        MODULE.replace("/", "."), [str(source) for source in sources(root)], extra_compile_args=list(COMPILE_ARGS)
     )
     distribution = Distribution({"ext_modules": [extension]})
     command = distribution.get_command_obj("build_ext")

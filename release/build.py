@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import headers
-from compiler import CONFIGURATOR, REPOSITORY, CompilerError, compile_modules
+from compiler import CONFIGURATOR, REPOSITORY, CompilerError, compile_module
 from platforms import PLATFORMS, PYTHONS, Platform, by_name
 
 EPOCH = "1577836800"
@@ -81,9 +81,9 @@ def build_native(platforms: list[Platform], folders: dict[str, Path], output: Pa
     """Build a wheel of the configurator for each platform and each CPython."""
 
     def build(platform: Platform, python: str) -> None:
-        modules = scratch / "modules" / platform.name / python
-        compile_modules(platform, python, folders[python], modules, cache)
-        hatchling(CONFIGURATOR, output, "wheel", NATIVE_MODULES=str(modules), NATIVE_MODULES_TAG=platform.wheel_tag(python))
+        module = scratch / "modules" / platform.name / python
+        compile_module(platform, python, folders[python], module, cache)
+        hatchling(CONFIGURATOR, output, "wheel", NATIVE_MODULE=str(module), NATIVE_MODULE_TAG=platform.wheel_tag(python))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for future in [pool.submit(build, platform, python) for platform in platforms for python in folders]:
@@ -95,7 +95,7 @@ def hatchling(root: Path, output: Path, *targets: str, **variables: str) -> None
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(output)]
     for target in targets:
         command += ["--target", target]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HATCH_", "NATIVE_MODULES"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HATCH_", "NATIVE_MODULE"))}
     environment.update({"SOURCE_DATE_EPOCH": EPOCH, **variables})
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

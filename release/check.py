@@ -21,7 +21,7 @@ from pathlib import Path
 
 import binaries
 from compiler import BUILD_HOOK, CONFIGURATOR, REPOSITORY
-from platforms import PLATFORMS, PYTHONS, Platform, numbers
+from platforms import PLATFORMS, PYTHONS, Platform
 
 DISTRO, OURS = "otel_profiling_distro", "otel_profiling_configurator"
 
@@ -85,7 +85,7 @@ def wheel_problems(wheel: Path) -> Iterator[str]:
     expected = set()
     if tag in natives and name == OURS:
         platform, python = natives[tag]
-        expected = expected_modules(platform, python)
+        expected = {f"{BUILD_HOOK.MODULE}{platform.suffix(python)}"}
         if metadata["Root-Is-Purelib"] != "false":
             yield "is a pure one by its metadata"
     elif tag != "py3-none-any":
@@ -98,12 +98,6 @@ def wheel_problems(wheel: Path) -> Iterator[str]:
         for place in {str(REPOSITORY), tempfile.gettempdir() + "/", str(Path.home()) + "/"}:
             if place.encode() in content[member]:
                 yield f"{member} names {place}, where it was built"
-
-
-def expected_modules(platform: Platform, python: str) -> set[str]:
-    """Return the names of the files that a wheel's native modules have."""
-    modules = BUILD_HOOK.modules(CONFIGURATOR, platform.sys_platform, numbers(python))
-    return {f"{module.place}{platform.suffix(python)}" for module in modules}
 
 
 def sdist_problems(sdist: Path) -> Iterator[str]:

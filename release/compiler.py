@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import headers
-from platforms import Platform, numbers
+from platforms import Platform
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGURATOR = REPOSITORY / "configurator"
@@ -46,14 +46,14 @@ _LINKED = {
 _DEFINED = {"linux": (), "darwin": ("-D_DARWIN_C_SOURCE=1",)}
 
 
-def compile_modules(platform: Platform, python: str, include: Path, output: Path, cache: Path) -> list[Path]:
-    """Compile what there is in C, and return the extension modules, each in its place below `output`.
+def compile_module(platform: Platform, python: str, include: Path, output: Path, cache: Path) -> None:
+    """Compile the native module to its place below `output`.
 
     Args:
         platform: What to compile for.
         python: The CPython's version, such as ``3.11``.
         include: Its headers, see `headers.prepare`.
-        output: Folder to put the modules into.
+        output: Folder that stands for the one which the package is in.
         cache: Folder that the compiler may keep things in.
 
     Raises:
@@ -64,17 +64,13 @@ def compile_modules(platform: Platform, python: str, include: Path, output: Path
     checks.write_text(headers.size_checks((include / "pyconfig.h").read_text()))
     zig = [sys.executable, "-m", "ziglang", "cc", "-target", platform.target, *_DEFINED[platform.sys_platform]]
     _run([*zig, "-c", str(checks), "-o", str(output / "sizes.o")], output, cache)
-    made = []
-    for module in BUILD_HOOK.modules(CONFIGURATOR, platform.sys_platform, numbers(python)):
-        file = output / f"{module.place}{platform.suffix(python)}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        relative = [str(source.relative_to(CONFIGURATOR)) for source in module.sources]
-        flags = [*_COMMON, *_LINKED[platform.sys_platform], f"-ffile-prefix-map={CONFIGURATOR}=.", f"-I{include}"]
-        if platform.sys_platform == "darwin":
-            flags.append(f"-Wl,-install_name,@rpath/{file.name}")  # otherwise the place where it was linked
-        _run([*zig, *flags, *relative, "-o", str(file)], CONFIGURATOR, cache)
-        made.append(file)
-    return made
+    file = output / f"{BUILD_HOOK.MODULE}{platform.suffix(python)}"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    sources = [str(source.relative_to(CONFIGURATOR)) for source in BUILD_HOOK.sources(CONFIGURATOR)]
+    flags = [*_COMMON, *_LINKED[platform.sys_platform], f"-ffile-prefix-map={CONFIGURATOR}=.", f"-I{include}"]
+    if platform.sys_platform == "darwin":
+        flags.append(f"-Wl,-install_name,@rpath/{file.name}")  # otherwise the place where it was linked
+    _run([*zig, *flags, *sources, "-o", str(file)], CONFIGURATOR, cache)
 
 
 def _run(command: list[str], folder: Path, cache: Path) -> None:

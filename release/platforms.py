@@ -70,12 +70,6 @@ PLATFORMS = (
 )
 
 
-def numbers(python: str) -> tuple[int, int]:
-    """Return a version of CPython, such as ``3.11``, as numbers."""
-    major, minor = python.split(".")
-    return int(major), int(minor)
-
-
 def by_name(name: str) -> Platform:
     """Return the platform of this name; KeyError for none."""
     return {platform.name: platform for platform in PLATFORMS}[name]

@@ -14,11 +14,11 @@ from typing import Any, cast
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import guard, log, settings, switches
+from . import guard, log, settings
 from .agent import agent as agents
 from .agent import process_models, resource_labels
 from .agent.server_watch import ServerWatch
-from .context import runtime_context
+from .context import following
 from .log import logger
 from .settings import Settings
 from .spans import tracer_provider
@@ -66,6 +66,7 @@ class _Activation:
         self._provider: TracerProvider | None = None
         self._watch: ServerWatch | None = None
         self._process = os.getpid()
+        self._why_python = ""
 
     def begin(self) -> None:
         """Start at once if there is a tracer provider, or else as soon as there is one."""
@@ -104,10 +105,10 @@ class _Activation:
             provider = cast(TracerProvider, wrapper)
             self._undos.append(tracer_provider.install(provider))
         self._provider = provider
-        self._undos.append(thread_labels.install(agents.tag_writer(pyroscope), self._baggage_names()))
-        self._undos.append(runtime_context.install())
-        self._undos.append(switches.install())
         self._agent = agents.Agent(pyroscope, wanted)
+        self._undos.append(thread_labels.install(self._agent.tags, self._baggage_names(), aliases=wanted.aliases))
+        undo, self._why_python = following.install()
+        self._undos.append(undo)
         self._undos.append(self._agent.watch_application(_relabel))
         self._undos.append(self._agent.watch_labels())
         if wanted.agent_enabled:
@@ -139,7 +140,8 @@ class _Activation:
         name, labels = self._identity()
         wanted = self._settings
         logger.info(
-            "profiling %r to %s: %s at %d samples a second, sent every %d s; span_id scope %s, span_name scope %s; labels %s",
+            "profiling %r to %s: %s at %d samples a second, sent every %d s; span_id scope %s, span_name scope %s; "
+            "labels %s; %s",
             name,
             wanted.shown_server_address,
             "+".join(wanted.types),
@@ -148,7 +150,13 @@ class _Activation:
             wanted.span_id_scope.value,
             wanted.span_name_scope.value,
             labels,
+            self._form(),
         )
+
+    def _form(self) -> str:
+        """Say how samples find the labels of their span."""
+        why = self._why_python or thread_labels.why_by_thread()
+        return f"samples are labelled by thread ({why})" if why else "samples are labelled by aliases"
 
     def _watch_server(self, agent: agents.Agent) -> None:
         if self._settings.behind_proxy:
@@ -207,6 +215,7 @@ class _Activation:
 
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
+        thread_labels.after_fork_in_child()
         if self._agent is not None:
             try:
                 if self._agent.running:
@@ -224,8 +233,7 @@ class _Activation:
 
 
 def _relabel() -> None:
-    """Write the labels of this thread anew: an agent begins with none."""
-    thread_labels.forget()
+    """Label this thread for the agent that has just started."""
     thread_labels.refresh()
 
 

@@ -76,8 +76,8 @@ class Settings:
     """Seconds between uploads."""
     gil_only: bool = True
     """True: only threads that hold the GIL are sampled, as pyroscope-io does by default."""
-    stand_ins: bool = True
-    """Whether the agent's library may be led to label samples by stand-ins for their threads (see `_stand_ins.h`)."""
+    aliases: bool = True
+    """Whether the agent's library may be led to find labels by aliases (see `native/agent_library.c`); False: by thread."""
     log_level: int = logging.WARNING
     """A `logging` level, for this package."""
     agent_logging: bool = False
@@ -117,7 +117,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "sample_rate": reader.get(_sample_rate, names.OTEL_PROFILING_SAMPLE_RATE),
         "upload_interval": reader.get(_seconds, names.OTEL_PROFILING_UPLOAD_INTERVAL, "PYROSCOPE_UPLOAD_INTERVAL"),
         "gil_only": reader.get(_boolean, names.OTEL_PROFILING_GIL_ONLY),
-        "stand_ins": reader.get(_boolean, names.OTEL_PROFILING_STAND_INS),
+        "aliases": reader.get(_boolean, names.OTEL_PROFILING_ALIASES),
         "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
     }
     values["behind_proxy"] = any(environ.get(name) or environ.get(name.lower()) for name in PROXIES)

@@ -8,7 +8,6 @@ import zipfile
 
 import check
 import headers
-import pytest
 from platforms import PLATFORMS, PYTHONS, by_name
 
 from .conftest import DIST, REPOSITORY

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from .. import sampler
 from ..guard import guarded, report
 from ..log import logger
 from ..settings import Settings
@@ -26,12 +25,6 @@ from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
 
 EXIT_SECONDS = 2.0
 """Longest that an upload may delay the process's exit. The agent itself would wait 10 s for a server that hangs."""
-
-SAMPLES_EXPECTED = 100
-"""Of threads with labels, in the CPU time that they use: if not one is seen, none will be."""
-
-SHORTEST_SECONDS = 3.0
-"""Of CPU time, before that is said: the sampler takes some time to start."""
 
 FORK_SECONDS = 0.02
 """Longest that a fork waits for the agent's threads to sleep. Threads of other native libraries can't be told from them."""
@@ -55,7 +48,16 @@ def load() -> ModuleType | None:
         return None
 
 
-def tag_writer(pyroscope: ModuleType) -> Any:
+class Tags:
+    """The agent's own functions that label the calling thread, whoever replaces them in its module later."""
+
+    def __init__(self, pyroscope: ModuleType) -> None:
+        self.module = tag_module(pyroscope)
+        self.add_thread_tag: Callable[[str, str], Any] = self.module.add_thread_tag
+        self.remove_thread_tag: Callable[[str, str], Any] = self.module.remove_thread_tag
+
+
+def tag_module(pyroscope: ModuleType) -> Any:
     """Return what has ``add_thread_tag`` and ``remove_thread_tag``: the native module, which Python ones only forward to."""
     native = getattr(pyroscope, "lib", None)
     return native if hasattr(native, "add_thread_tag") and hasattr(native, "remove_thread_tag") else pyroscope
@@ -66,12 +68,11 @@ class Agent:
 
     def __init__(self, pyroscope: ModuleType, settings: Settings) -> None:
         self.pyroscope = pyroscope
+        self.tags = Tags(pyroscope)
         self._settings = settings
         self._configure: Callable[..., Any] = pyroscope.configure
         self._uploader = Helper()
         self._older_threads: set[int] | None = None
-        self._gil_only = True
-        self._stand_ins_wanted = settings.stand_ins
         self._process = 0
         self.running = False
         """Whether an agent of ours runs, in this process or in the one that forked it."""
@@ -111,39 +112,20 @@ class Agent:
             )
         )
         # Its memory profile has no labels, and then nothing samples threads.
-        by_thread = not (wall or "cpu" in settings.types)
-        self._keep_together(older_threads if self.running else None, gil_only, settings.sample_rate, by_thread)
+        self._started(older_threads if self.running else None, labels_samples=wall or "cpu" in settings.types)
         self._uploader.prepare()
         return self.running
 
-    def _keep_together(self, older_threads: set[int] | None, gil_only: bool, sample_rate: float, by_thread: bool) -> None:
-        """See to it that a sample's labels are those of its stack, once an agent has started: by stand-ins or by the clock.
+    def _started(self, older_threads: set[int] | None, *, labels_samples: bool) -> None:
+        """Have samples labelled, once an agent has started.
 
         Args:
-            older_threads: The kernel's ids of the threads that ran before it was started; None for no agent.
-            gil_only: Whether it samples only the thread that holds the GIL.
-            sample_rate: Samples a second that it takes.
-            by_thread: Whether its samples need the threads' own ids.
+            older_threads: The kernel's ids of the threads that ran before it was started; None where none has started.
+            labels_samples: Whether it takes samples of threads, which need no thread's own id.
         """
-        self._older_threads, self._gil_only, self._process = older_threads, gil_only, os.getpid()
-        if older_threads is not None and self._stand_ins_wanted and not by_thread:
-            worn_seconds = max(SHORTEST_SECONDS, SAMPLES_EXPECTED / sample_rate)
-            if thread_labels.use_stand_ins(tag_writer(self.pyroscope), worn_seconds, self._end_stand_ins):
-                sampler.follow(None)
-                return
+        self._older_threads, self._process = older_threads, os.getpid()
         if older_threads is not None:
-            thread_labels.leave_stand_ins()
-        self._follow()
-
-    def _follow(self) -> None:
-        sampler.follow(self._older_threads, reads_one_thread=self._gil_only)
-
-    def _end_stand_ins(self) -> None:
-        """Do without them from now on, if there is an agent here by which they should have been seen."""
-        if self._older_threads is not None and self._process == os.getpid():
-            self._stand_ins_wanted = False
-            self._follow()
-            logger.info("no sample by pyroscope-io was seen where it would get its labels: they are kept by thread from now on")
+            thread_labels.agent_started(self.tags, aliases=labels_samples)
 
     def wait_to_fork(self) -> None:
         """Return when a fork is safe for the child's agent: while all threads of this one sleep.
@@ -167,7 +149,7 @@ class Agent:
             return
         self.running = False
         self._older_threads = None
-        sampler.follow(None)
+        thread_labels.agent_stopped()
         if not self._uploader.run(self.pyroscope.shutdown, EXIT_SECONDS):
             logger.info("the last profile was not taken within %g s, the process ends without it", EXIT_SECONDS)
 
@@ -207,7 +189,7 @@ class Agent:
             result = original(*args, **kwargs)
             if result:
                 try:
-                    self._keep_together(older_threads, kwargs.get("gil_only", True), kwargs.get("sample_rate", 100), by_thread)
+                    self._started(older_threads, labels_samples=not by_thread)
                     on_start()
                 except Exception:  # noqa: BLE001 - as above
                     report("follow the application's Pyroscope agent")
@@ -221,28 +203,32 @@ class Agent:
         return undo
 
     def watch_labels(self) -> Callable[[], None]:
-        """Label by thread from when on the application adds labels to its threads itself; return what ends that.
-
-        Stand-ins for its threads would not have them.
-        """
-        writer = tag_writer(self.pyroscope)
-        original = writer.add_thread_tag
-
-        @functools.wraps(original)
-        def add_thread_tag(*args: Any, **kwargs: Any) -> Any:
-            if self._stand_ins_wanted:
-                try:
-                    self._stand_ins_wanted = False
-                    if thread_labels.leave_stand_ins():
-                        self._follow()
-                        thread_labels.refresh()
-                except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.add_thread_tag
-                    report("label by thread")
-            return original(*args, **kwargs)
+        """Have samples keep the tags that the application gives its threads, which an alias hides; return what ends that."""
+        module = self.tags.module
+        undos = [_watch(module, "add_thread_tag", add=True), _watch(module, "remove_thread_tag", add=False)]
 
         def undo() -> None:
-            if writer.add_thread_tag is add_thread_tag:
-                writer.add_thread_tag = original
+            for put_back in undos:
+                put_back()
 
-        writer.add_thread_tag = add_thread_tag
         return undo
+
+
+def _watch(writer: Any, name: str, *, add: bool) -> Callable[[], None]:
+    original = getattr(writer, name)
+
+    @functools.wraps(original)
+    def tag(key: Any, value: Any) -> Any:
+        result = original(key, value)
+        try:
+            thread_labels.tag_of_application(add, key, value)
+        except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.add_thread_tag
+            report("follow the application's own tags")
+        return result
+
+    def undo() -> None:
+        if getattr(writer, name) is tag:
+            setattr(writer, name, original)
+
+    setattr(writer, name, tag)
+    return undo

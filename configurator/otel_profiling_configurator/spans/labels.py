@@ -75,7 +75,7 @@ class SpanLabels:
     values: Values
     keeps_name: bool
     root: SpanLabels
-    __slots__ = ("__weakref__", "_inheritors", "keeps_name", "owner", "root", "sampled", "values")
+    __slots__ = ("__weakref__", "_inheritors", "keeps_name", "label_set", "owner", "root", "sampled", "values")
 
     def rename(self, name: str) -> None:
         """Follow a new name of the span these labels were made for, if it is that span's name that they have."""

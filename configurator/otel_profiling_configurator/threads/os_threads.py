@@ -7,8 +7,6 @@ built-in module `_thread` has the originals, whoever patched the first one, and 
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
 import importlib.machinery
 import importlib.util
@@ -125,62 +123,6 @@ def _letter(stat: bytes) -> bytes:
     return stat.rpartition(b") ")[2][:1] if b") " in stat else b""
 
 
-class State:
-    """The state of another thread, for who asks so often that opening a file each time would be too dear.
-
-    Raises:
-        OSError: The thread has ended or can't be seen to be asleep, at least not now; or the system has no ``/proc``.
-    """
-
-    def __init__(self, thread_id: int) -> None:
-        # Where the thread waits in the kernel, which some kernels keep to themselves, is had at a third of the other's cost.
-        for self._name in (f"/task/{thread_id}/wchan", f"/task/{thread_id}/stat"):
-            self._file = os.open("/proc/self" + self._name, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if self.is_asleep():
-                    return
-            except OSError:
-                pass
-            except BaseException:
-                self.close()
-                raise
-            self.close()
-        raise OSError(errno.EBUSY, "not asleep")
-
-    def is_asleep(self) -> bool:
-        """Whether the thread waits for something: it neither runs nor wants to. The GIL is held, see `are_still`."""
-        return _is_asleep(self._file)
-
-    def close(self) -> None:
-        """Close the file, if it is still ours: a daemon closes whatever is open, and then the number may be another's."""
-        with contextlib.suppress(OSError):
-            if os.readlink(f"/proc/self/fd/{self._file}").endswith(self._name):  # noqa: PTH115 - no path objects here
-                os.close(self._file)
-
-
-def is_asleep_in_python(file: int) -> bool:
-    """Whether the thread with this ``wchan`` or ``stat`` file waits for something, see `State.is_asleep`."""
-    import ctypes  # noqa: PLC0415 - takes milliseconds, and only processes that make spans need it
-
-    buffer = ctypes.create_string_buffer(64)
-    length = _libc().pread(file, buffer, len(buffer), 0)
-    if length < 0:
-        raise OSError(errno.EIO, "no state of a thread")
-    text = buffer.raw[:length]
-    letter = _letter(text)
-    return letter not in b"RD" if letter else text not in (b"0", b"")
-
-
-def give_way_in_python() -> float:
-    """Let another thread have this one's processor for a while, if one waits for that; return how long, in seconds.
-
-    The GIL is held: that thread is one of native code, or of another process.
-    """
-    start = time.monotonic()
-    _libc().sched_yield()
-    return time.monotonic() - start
-
-
 def are_still(thread_ids: Iterable[int], seconds: float) -> bool:
     """Whether all of these threads sleep, and have used no CPU time between two looks; waits for that at most `seconds`.
 
@@ -227,15 +169,3 @@ def _state(libc: Any, path: bytes) -> bytes:
     libc.read(file, buffer, 127)
     libc.close(file)
     return _letter(buffer.value) or b"S"
-
-
-# What everybody calls.
-give_way: Callable[[], float] = give_way_in_python
-_is_asleep: Callable[[int], bool] = is_asleep_in_python
-
-try:
-    from .. import _sampler as _in_c
-except ImportError:  # it was not built: no compiler, no Linux, or a tree for all Pythons
-    _in_c = None  # type: ignore[assignment] # as said
-else:
-    give_way, _is_asleep = _in_c.give_way, _in_c.is_asleep

@@ -14,10 +14,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.util._once import Once
-from otel_profiling_configurator import deactivate, switches
-from otel_profiling_configurator.context import runtime_context
+from otel_profiling_configurator import deactivate
+from otel_profiling_configurator.context import following as following_module
+from otel_profiling_configurator.native import why_missing
 from otel_profiling_configurator.spans import tracer_provider
-from otel_profiling_configurator.switches import context_watcher
 from otel_profiling_configurator.threads import thread_labels
 
 from .fakes import Pyroscope, Tags
@@ -25,7 +25,7 @@ from .fakes import Pyroscope, Tags
 
 @pytest.fixture
 def writer() -> Iterator[Tags]:
-    """Labels are written here; in the end every one must have been taken off by the exact pair, none added twice."""
+    """Labels are written here; in the end every one must have been removed by the exact pair, none added twice."""
     tags = Tags()
     undo = thread_labels.install(tags)
     yield tags
@@ -34,26 +34,17 @@ def writer() -> Iterator[Tags]:
     assert tags.left() == []
 
 
-@pytest.fixture
-def following(writer: Tags) -> Iterator[Tags]:
-    """Labels follow attach and detach."""
-    undo = runtime_context.install()
+@pytest.fixture(params=["native", "python"])
+def following(request: pytest.FixtureRequest, writer: Tags, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tags]:
+    """Labels follow each switch, by thread: the fake agent is none whose library could be led to aliases."""
+    if request.param == "native" and why_missing:
+        pytest.skip(why_missing)
+    if request.param == "python":
+        monkeypatch.setattr(following_module, "why_missing", "left out by the test")
+    undo, _ = following_module.install()
+    thread_labels.agent_started(writer, aliases=True)
     yield writer
     undo()
-
-
-@pytest.fixture
-def following_all(following: Tags) -> Iterator[Tags]:
-    """Labels follow whatever switches contexts, too."""
-    undo = switches.install()
-    yield following
-    undo()
-
-
-@pytest.fixture
-def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each library is followed by itself, on CPython 3.14 too."""
-    monkeypatch.setattr(context_watcher, "install", lambda: None)
 
 
 @pytest.fixture

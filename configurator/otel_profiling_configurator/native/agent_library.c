@@ -1,0 +1,334 @@
+/* What the agent's library is given to read, and what it says.
+ *
+ * The sampler copies a thread's state, `PyThreadState`, out of its own process with `process_vm_readv`, then the stack, and its
+ * recorder finds the labels by the thread's id in that copy some 0.1 to 0.4 ms later. So the copy, and only that, is given another
+ * id: the alias of the label set that is current on the thread. Whatever the thread does next, the sample finds the labels of the
+ * moment at which its stack was read.
+ *
+ * For that, what the library imports is replaced: `process_vm_readv`; `clock_nanosleep`, which tells where a sample ends;
+ * `pthread_self`, by which the agent learns for whom a label is; and `write`, by which it says what it could not send.
+ * (pyroscope-io 1.4.)
+ */
+
+#include "native.h"
+
+#ifdef HAS_AGENT_LIBRARY
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+_Static_assert(sizeof(((PyThreadState *)0)->thread_id) == sizeof(uint64_t), "an alias takes the place of a thread's id");
+_Static_assert(sizeof(pthread_t) == sizeof(uint64_t), "an alias is taken for a thread's id");
+
+/* Longest that a switch waits while the sampler is between its two copies of the state, in nanoseconds: the first tells it who
+ * holds the GIL, the second whose stack it reads, and it drops a sample where they differ. */
+enum {LONGEST_BETWEEN = 100 * 1000};
+
+/* Samples without such a wait after one that was in vain: with very many threads, the second copy comes too late. */
+enum {SAMPLES_WITHOUT = 16};
+
+/* Copies after the second one for which a switch waits, too: by then the top of the stack is read. */
+enum {COPIES_OF_TOP = 8};
+
+/* Samples by which one is recorded, however busy the processors are. */
+enum {SAMPLES_TO_RECORD = 2};
+
+/* CPU time of the process after which the sampler must have been seen to copy a state, in seconds: hundreds of samples. */
+enum {SECONDS_UNSEEN = 5};
+
+static Replacements replacements;
+static _Atomic unsigned long samples;  /* that are over */
+static unsigned long wait_from;        /* on, in samples */
+static void *_Atomic modules;          /* `sys.modules` */
+static _Atomic int is_read;            /* whether the sampler has been seen to copy a state that has a record */
+static int64_t expected_since;         /* in CPU time of the process */
+static _Atomic int writing;            /* aliases that labels are being written for */
+
+static _Thread_local uint64_t written_for;  /* the alias that labels are being written for */
+static _Thread_local int is_sampler;
+static _Thread_local Thread *being_read;    /* whose stack the sampler has begun to read */
+static _Thread_local int copies_left;       /* until its top is read */
+
+/* Aliases that samples were given of late, and by which sample. */
+enum {GIVEN = 256};
+static struct {
+    _Atomic uint64_t alias;
+    _Atomic unsigned long sample;
+} given[GIVEN];
+static _Atomic unsigned last_given;
+
+static int64_t
+nanoseconds(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void
+note_given(uint64_t alias, unsigned long sample)
+{
+    unsigned place = atomic_fetch_add(&last_given, 1) % GIVEN;
+    atomic_store(&given[place].sample, sample);
+    atomic_store(&given[place].alias, alias);
+}
+
+int
+agent_library_gave(uint64_t alias)
+{
+    unsigned long now = atomic_load(&samples);
+    for (unsigned i = 0; i < GIVEN; i++) {
+        if (atomic_load(&given[i].alias) == alias && now - atomic_load(&given[i].sample) <= SAMPLES_TO_RECORD) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The sampler has copied something: let its copy of a thread's state have the alias. On an agent's thread, without the GIL. */
+static void
+give_alias(const struct iovec *local, const void *remote, ssize_t copied)
+{
+    const size_t id_at = offsetof(PyThreadState, thread_id), state_id_at = offsetof(PyThreadState, id);
+    if (copied < (ssize_t)(id_at + sizeof(uint64_t))) {
+        return;
+    }
+    Thread *thread = thread_find(remote);
+    if (thread == NULL) {
+        return;
+    }
+    const char *copy = local->iov_base;
+    uint64_t state_id;
+    if (copied >= (ssize_t)(state_id_at + sizeof state_id)) {
+        memcpy(&state_id, copy + state_id_at, sizeof state_id);
+        if (state_id != atomic_load(&thread->state_id)) {
+            return;  /* another thread's, which is at the address of one that has ended */
+        }
+    }
+    atomic_store_explicit(&is_read, 1, memory_order_relaxed);
+    unsigned long sample = atomic_load(&samples);
+    int is_first = atomic_load(&thread->sample) != sample;
+    if (is_first) {
+        atomic_store(&thread->copied_at, nanoseconds(CLOCK_MONOTONIC));
+        atomic_store(&thread->sample, sample);
+        atomic_store(&thread->is_between, 1);
+    }
+    uint64_t alias = atomic_load(&thread->alias);
+    if (alias != 0) {
+        memcpy((char *)local->iov_base + id_at, &alias, sizeof alias);
+        note_given(alias, sample);
+    }
+    if (!is_first) {
+        being_read = thread;
+        copies_left = COPIES_OF_TOP;
+    }
+}
+
+static ssize_t
+read_and_replace(pid_t process, const struct iovec *local, unsigned long locals, const struct iovec *remote,
+                 unsigned long remotes, unsigned long flags)
+{
+    is_sampler = 1;
+    if (locals == 1 && remotes == 1 && remote->iov_base == atomic_load_explicit(&modules, memory_order_relaxed)) {
+        /* It looks for a thread's name, and does not find that of an alias, every time anew: hundreds of copies, and the name is
+         * not asked for. */
+        errno = EFAULT;
+        return -1;
+    }
+    ssize_t copied = process_vm_readv(process, local, locals, remote, remotes, flags);
+    if (being_read != NULL && --copies_left == 0) {
+        atomic_store(&being_read->is_between, 0);
+        being_read = NULL;
+    }
+    if (locals == 1 && remotes == 1) {
+        give_alias(local, remote->iov_base, copied);
+    }
+    return copied;
+}
+
+static int
+sleep_between(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
+{
+    if (is_sampler) {
+        atomic_fetch_add(&samples, 1);
+        being_read = NULL;
+    }
+    return clock_nanosleep(clock, flags, time, left);
+}
+
+static pthread_t
+written_for_or_self(void)
+{
+    if (atomic_load(&writing) == 0) {
+        return pthread_self();  /* perhaps in the library's signal handler, where a thread's first look at its locals may not be */
+    }
+    return written_for != 0 ? (pthread_t)written_for : pthread_self();
+}
+
+/* What the agent wanted to say on standard error, as much as there is room for. */
+static struct {
+    _Atomic int are_caught;
+    atomic_flag lock;
+    size_t length;
+    char text[16384];
+} words;
+
+static ssize_t
+write_or_keep(int file, const void *text, size_t length)
+{
+    if (file != STDERR_FILENO || !atomic_load(&words.are_caught)) {
+        return write(file, text, length);
+    }
+    while (atomic_flag_test_and_set(&words.lock)) {
+        sched_yield();
+    }
+    size_t room = sizeof words.text - words.length, kept = length < room ? length : room;
+    memcpy(words.text + words.length, text, kept);
+    words.length += kept;
+    atomic_flag_clear(&words.lock);
+    return (ssize_t)length;
+}
+
+void
+agent_library_catch_words(int catch)
+{
+    atomic_store(&words.are_caught, catch);
+}
+
+PyObject *
+agent_library_take_words(void)
+{
+    char copy[sizeof words.text];
+    while (atomic_flag_test_and_set(&words.lock)) {
+        sched_yield();  /* held for as long as a copy takes, never while waiting for the GIL */
+    }
+    size_t length = words.length;
+    memcpy(copy, words.text, length);
+    words.length = 0;
+    atomic_flag_clear(&words.lock);
+    return PyBytes_FromStringAndSize(copy, (Py_ssize_t)length);
+}
+
+static const Import IMPORTS[] = {
+    {"process_vm_readv", (void *)read_and_replace},
+    {"pthread_self", (void *)written_for_or_self},
+    {"clock_nanosleep", (void *)sleep_between},
+    {"write", (void *)write_or_keep},
+};
+enum {NEEDED = 7};  /* a bit for each of the first three */
+
+/* Why this process may not be read the way the sampler reads it; NULL if it may. */
+static const char *
+why_not_readable(void)
+{
+    char from = 'x', to = 0;
+    struct iovec remote = {&from, 1}, local = {&to, 1};
+    if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == 1 && to == from) {
+        return NULL;
+    }
+    return "process_vm_readv is refused here";
+}
+
+const char *
+agent_library_use(PyObject *add_tag)
+{
+    const char *why_not = why_not_readable();
+    if (why_not != NULL) {
+        return why_not;
+    }
+    if (!PyCFunction_Check(add_tag)) {
+        return "the agent is not the native one";
+    }
+    int found = imports_replace_in((const void *)PyCFunction_GET_FUNCTION(add_tag), IMPORTS, Py_ARRAY_LENGTH(IMPORTS), &replacements);
+    if (found < 0 || (found & NEEDED) != NEEDED) {
+        imports_put_back(&replacements);
+        return "this release of pyroscope-io reads threads in another way";
+    }
+    expected_since = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+    atomic_store(&is_read, 0);
+    atomic_store(&modules, PyImport_GetModuleDict());
+    return NULL;
+}
+
+void
+agent_library_leave(void)
+{
+    imports_put_back(&replacements);
+}
+
+int
+agent_library_is_unseen(void)
+{
+    return !atomic_load_explicit(&is_read, memory_order_relaxed)
+           && nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - expected_since > SECONDS_UNSEEN * (int64_t)1000000000;
+}
+
+int
+agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value)
+{
+    uint64_t outer = written_for;
+    written_for = alias;
+    atomic_fetch_add(&writing, 1);
+    PyObject *arguments[] = {NULL, key, value};
+    PyObject *result = PyObject_Vectorcall(writer, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    atomic_fetch_sub(&writing, 1);
+    written_for = outer;
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+uint64_t
+agent_library_writing(void)
+{
+    return written_for;
+}
+
+void
+agent_library_give(Thread *thread, uint64_t alias)
+{
+    for (int turn = 1; atomic_load(&thread->is_between); turn++) {
+        unsigned long sample = atomic_load(&samples);
+        if (atomic_load(&thread->sample) != sample || sample < wait_from) {
+            break;
+        }
+        if (turn % 16 == 0) {
+            if (nanoseconds(CLOCK_MONOTONIC) > atomic_load(&thread->copied_at) + LONGEST_BETWEEN) {
+                wait_from = sample + SAMPLES_WITHOUT;
+                break;
+            }
+            if (turn % 128 == 0) {
+                sched_yield();  /* the sampler may wait for this very processor */
+            }
+        }
+    }
+    atomic_store(&thread->alias, alias);
+}
+
+void
+agent_library_after_fork(void)
+{
+    atomic_flag_clear(&words.lock);
+    words.length = 0;
+    atomic_store(&writing, 0);
+    being_read = NULL;
+    is_sampler = 0;
+}
+
+#else
+
+const char *agent_library_use(PyObject *add_tag) { return "this platform has no process_vm_readv"; }
+void agent_library_leave(void) {}
+int agent_library_gave(uint64_t alias) { return 0; }
+int agent_library_is_unseen(void) { return 0; }
+int agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value) { return 0; }
+uint64_t agent_library_writing(void) { return 0; }
+void agent_library_give(Thread *thread, uint64_t alias) { atomic_store(&thread->alias, alias); }
+void agent_library_catch_words(int catch) {}
+PyObject *agent_library_take_words(void) { return PyBytes_FromStringAndSize(NULL, 0); }
+void agent_library_after_fork(void) {}
+
+#endif

@@ -1,0 +1,185 @@
+/* What the files of this module know of one another: one file a question.
+ *
+ *   module.c         what Python calls
+ *   label_sets.c     label sets: what samples are labelled with, and the aliases that they have at the agent
+ *   threads.c        thread context records: which label set is current on each thread
+ *   switches.c       who changes the current context, and when: then records follow
+ *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
+ *   agent_library.c  what the agent's library is given to read, and what it says
+ *   imports.c        functions that a shared library imports are replaced, and put back
+ *
+ * Everything runs with the GIL of the main interpreter, except where a function says that the agent's threads call it.
+ */
+
+#ifndef OTEL_PROFILING_NATIVE_H
+#define OTEL_PROFILING_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <structmember.h>
+
+#if defined(__linux__) && defined(__LP64__)
+#define HAS_AGENT_LIBRARY 1
+#endif
+
+/* How samples find the labels of their thread. */
+typedef enum {
+    NO_AGENT,   /* there is nobody to label for; records follow all the same */
+    ALIASES,    /* the agent's copy of a thread's state has the alias of the current label set */
+    BY_THREAD,  /* Python writes the labels on the thread, at once */
+} Mode;
+
+/* What Python told this module, see `start` in module.c. All references are owned. */
+typedef struct {
+    int is_active;
+    Mode mode;
+    PyInterpreterState *interpreter;
+    PyObject *variable;          /* the context variable that holds OpenTelemetry's current context */
+    PyObject *span_key;          /* of the current span in a context */
+    PyObject *labels_attribute;  /* name of the attribute of a span that holds its labels */
+    PyObject *labels_type;       /* `SpanLabels` */
+    PyObject *no_labels;         /* its `values` where there are none */
+    PyObject *keys;              /* names of the labels in `values` */
+    PyObject *baggage_key;       /* of the baggage in a context; None where no label is made of it */
+    PyObject *baggage_labels;    /* makes pairs of it */
+    PyObject *label_by_thread;   /* writes pairs on the calling thread */
+    PyObject *failed;            /* is told of the exception that is being handled */
+    PyObject *add_tag, *remove_tag;  /* the agent's */
+    Py_ssize_t values_at, label_set_at;  /* slots of `SpanLabels` */
+} State;
+
+extern State state;
+
+/* Whether a function that every interpreter calls is called in ours, and we are to follow. */
+static inline int
+is_followed(PyThreadState *thread)
+{
+    return state.is_active && thread->interp == state.interpreter;
+}
+
+/* -- label_sets.c ------------------------------------------------------------------------------------------------------- */
+
+typedef struct LabelSet {
+    PyObject_HEAD
+    PyObject *values;    /* what it is made of, told by identity: the labels of a span, */
+    PyObject *baggage;   /* the current baggage or NULL, */
+    PyObject *own;       /* and the tags that the application gave the thread, or NULL */
+    PyObject *pairs;     /* name, value, name, value, ... */
+    struct LabelSet *next;  /* another one of the same span; owned */
+    uint64_t alias;      /* 0 while its labels are not at the agent */
+    int threads;         /* on which it is current */
+    int is_used;         /* since it was last thought of giving it up */
+} LabelSet;
+
+/* No id of a thread, which is an address, has this bit. */
+#define ALIAS_BIT ((uint64_t)1 << 63)
+
+int label_sets_init(void);
+/* The label set of a span's labels in a context, borrowed; NULL with an exception, or without one where it has no labels. */
+LabelSet *label_set_of(PyObject *labels, PyObject *context, PyObject *own);
+/* See to it that it has an alias; -1 after a failure of the agent, which has been told. */
+int label_set_register(LabelSet *set);
+/* Its pairs as a tuple of tuples, new. */
+PyObject *label_set_pairs(LabelSet *set);
+/* Take the aliases of all; with `remove`, their labels, too. */
+void label_sets_forget(int remove);
+/* How many are at the agent, and how many labels they have. */
+void label_sets_count(Py_ssize_t *sets, Py_ssize_t *labels);
+
+/* -- threads.c ---------------------------------------------------------------------------------------------------------- */
+
+typedef struct Thread {
+    /* The agent's threads read these. */
+    _Atomic(struct Thread *) next;      /* of the same bucket */
+    PyThreadState *_Atomic state;       /* whose record this is; NULL for nobody's */
+    _Atomic uint64_t state_id;          /* the interpreter's: an address is used again, this number never */
+    _Atomic uint64_t alias;             /* of the current label set; 0 for none */
+    _Atomic unsigned long sample;       /* the last one that copied the state, */
+    _Atomic int64_t copied_at;          /* when it did so for the first time, */
+    _Atomic int is_between;             /* and whether it has still to copy it once more, or the top of the stack */
+    /* The thread itself changes these. */
+    LabelSet *set;                      /* the current one, owned; NULL for none */
+    PyObject *own;                      /* the application's tags of the thread, a tuple of pairs, owned; NULL for none */
+    PyObject *tracer;                   /* the application's greenlet tracer, owned; NULL for none */
+    unsigned long greenlets;            /* `greenlets_version` when its tracer was last set */
+    struct Thread *next_record;         /* of all */
+    struct Thread *next_free;           /* of those that have ended or are free */
+} Thread;
+
+int threads_init(void);
+/* The record of the calling thread; NULL with an exception where there is no memory. */
+Thread *thread_current(PyThreadState *python_state);
+/* Make a label set, or none, the current one of the calling thread. */
+int thread_switch(Thread *thread, LabelSet *set);
+/* Have every thread's label set be at the agent, which begins without any. */
+void threads_register(void);
+/* No thread has tags of its own any more. */
+void threads_forget_own(void);
+/* This is a forked child: of all threads only the calling one is here. */
+void threads_after_fork(void);
+Py_ssize_t threads_count(void);
+/* The record of a thread, for the agent's threads; NULL where there is none. */
+Thread *thread_find(const PyThreadState *python_state);
+
+/* -- switches.c --------------------------------------------------------------------------------------------------------- */
+
+/* Follow switches from now on; -1 with an exception that says why that can't be. */
+int switches_install(void);
+void switches_undo(void);
+/* Follow OpenTelemetry's context that is current on the calling thread; -1 with an exception of the application's. */
+int follow_current(void);
+
+/* -- greenlets.c -------------------------------------------------------------------------------------------------------- */
+
+extern unsigned long greenlets_version;
+extern PyMethodDef greenlets_methods[];
+/* Have the calling thread's greenlets be followed; never fails. */
+void greenlets_follow(Thread *thread);
+/* An extension module has been loaded: it may be that of greenlet. */
+void greenlets_on_loaded(PyObject *module);
+
+/* -- agent_library.c ---------------------------------------------------------------------------------------------------- */
+
+/* Lead the library that has this function to aliases; NULL, or why that can't be. */
+const char *agent_library_use(PyObject *add_tag);
+void agent_library_leave(void);
+/* Write a label, or remove it, for whoever has this alias. */
+int agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value);
+/* Whether a sample of late was given this alias, so that it may not have been recorded yet. */
+int agent_library_gave(uint64_t alias);
+/* Whether threads have run for so long that the agent should have been seen to read one of their states, and was not. */
+int agent_library_is_unseen(void);
+/* The alias that labels are being written for on the calling thread; 0 for none. */
+uint64_t agent_library_writing(void);
+/* Let the samples of a thread have another alias from now on. */
+void agent_library_give(Thread *thread, uint64_t alias);
+/* Whether what the library says on standard error is kept for `agent_library_take_words`. */
+void agent_library_catch_words(int catch);
+PyObject *agent_library_take_words(void);
+void agent_library_after_fork(void);
+
+/* -- imports.c ---------------------------------------------------------------------------------------------------------- */
+
+#ifdef __linux__
+typedef struct {
+    const char *name;
+    void *ours;
+} Import;
+
+/* What was replaced, so that it can be put back. */
+typedef struct {
+    struct Replaced *items;
+    size_t count, room;
+} Replacements;
+
+/* Replace what the library at this address imports; returns a bit for each import that was found, -1 if one can't be. */
+int imports_replace_in(const void *address, const Import *imports, size_t count, Replacements *done);
+/* Replace what any library imports that was loaded since the last call, but those that have the imports' own functions. */
+void imports_replace_everywhere(const Import *imports, size_t count, Replacements *done);
+void imports_put_back(Replacements *done);
+void imports_put_back_everywhere(Replacements *done);
+#endif
+
+#endif
