@@ -10,6 +10,7 @@ SERVERS := .venv-servers-$(TAG)
 DEMO := .venv-demo-$(TAG)
 BENCH := .venv-bench-$(TAG)
 RELEASE := .venv-release-$(TAG)
+INSTALLED := .venv-installed-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.py \
 	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.[ch])
 CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
@@ -18,7 +19,7 @@ IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
 .PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo \
-	wheels wheels-test slim-test musl-test bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
+	wheels wheels-complete wheels-test installed slim-test musl-test bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
@@ -26,6 +27,7 @@ help:
 	@echo 'make wheels   what is published, in dist/: native wheels for each platform and each Python with headers here, pure'
 	@echo '              ones, sources; checked'
 	@echo 'make wheels-test  the same bytes again elsewhere, and what the checks would find'
+	@echo 'make installed    what is in dist/, installed in a virtual environment: native, accurate'
 	@echo 'make slim-test    the wheels in Debian without a compiler (root, debootstrap): installed, native, accurate'
 	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time, 10 minutes)'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
@@ -77,8 +79,26 @@ build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard otel_profiling_distro/*.py o
 	$(RELEASE)/bin/python release/check.py dist
 	touch $@
 
+# For a release none may be missing.
+wheels-complete: build/wheels
+	$(RELEASE)/bin/python release/check.py --all dist
+
 wheels-test: build/wheels
 	$(RELEASE)/bin/pytest --confcutdir tests/release tests/release
+
+# Of what is in dist/ already, wherever it was made: it is installed without a compiler's help, and its form is the native one.
+installed:
+	rm -rf $(INSTALLED)
+	$(PYTHON) -m venv $(INSTALLED)
+	$(INSTALLED)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(INSTALLED)/bin/pip install --quiet --only-binary :all: --find-links dist otel-profiling-distro pytest pytest-timeout
+	$(INSTALLED)/bin/pytest tests/installed
+
+slim-test: build/wheels
+	tests/installed/slim.sh dist
+
+musl-test: $(IMAGE)/ready
+	tests/installed/musl.sh dist $(IMAGE)
 
 # What `docker/Dockerfile` puts into the image; no Docker is needed.
 image: $(IMAGE)/ready

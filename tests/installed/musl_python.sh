@@ -3,7 +3,7 @@
 # minutes the first time; what is there is used again. Prints the interpreter's path. Nothing is installed in the system, but
 # for the tools of Debian's that compile: build-essential, autoconf, automake, libtool and texinfo must be there.
 #
-#   tests/musl/python.sh FOLDER
+#   tests/installed/musl_python.sh FOLDER
 set -euo pipefail
 
 root=$(realpath -m "${1:?a folder to build in}")
@@ -20,7 +20,7 @@ fi
 log=$root/log
 mkdir -p "$root/apt/lists/partial" "$root/apt/cache/archives/partial" "$root/source"
 exec 3>&1 >"$log" 2>&1
-trap '[ $? = 0 ] || { tail -n 20 "$log"; echo "tests/musl/python.sh failed; more in $log"; } >&3' EXIT
+trap '[ $? = 0 ] || { tail -n 20 "$log"; echo "tests/installed/musl_python.sh failed; more in $log"; } >&3' EXIT
 cd "$root/source"
 
 # Packages of another release of Debian's, by apt with lists of its own. The mirror is the one that this system uses.
