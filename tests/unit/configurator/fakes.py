@@ -1,13 +1,15 @@
-"""Stand-ins for the native agent, and the small things that several test modules build."""
+"""A fake of the agent, and the small things that several test modules build."""
 
 from __future__ import annotations
 
+import contextvars
 import shutil
 import threading
 from collections import defaultdict
 from types import ModuleType
 from typing import Any
 
+import opentelemetry.context as context_api
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -113,6 +115,18 @@ def context_with(labels: Any) -> Context:
 
 def root_labels(name: str = "GET /", span_id: int = SPAN) -> Any:
     return LabelRules().of_local_root(span_context(span_id), name)
+
+
+def in_span(name: str, span_id: int | None = None) -> contextvars.Context:
+    """A copied context in which a span is current."""
+    copied = contextvars.copy_context()
+    copied.run(context_api.attach, context_with(root_labels(name, span_id or ord(name[0]))))
+    return copied
+
+
+def name_of(tags: Tags) -> str | None:
+    """The name of the span whose labels the calling thread has."""
+    return tags.current().get("span_name")
 
 
 def expected(trace_id: int | None, span_id: int | None, name: str | None) -> dict[str, str]:
