@@ -66,7 +66,7 @@ class _AtEnd:
 
 
 _of_threads: dict[int, _Labelled] = {}
-"""What each thread carries, by its id. Not thread-local: what a destructor makes there while that is cleared is never cleared."""
+"""What each thread carries, by its id. Not thread-local: what a destructor makes there while that is cleared stays for ever."""
 
 _at_end = Local()
 """Has an `_AtEnd` on each thread of `_of_threads`."""
