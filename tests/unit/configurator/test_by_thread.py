@@ -53,7 +53,7 @@ def test_same_labels_again(writer: Tags) -> None:
     """The agent is not asked for anything."""
     label(A)
     writer.calls.clear()
-    label(tuple(list(A)))
+    label((*A,))
     assert writer.calls == []
     label(())
 
