@@ -89,6 +89,7 @@ class Pyroscope(ModuleType):
     def _shutdown(self) -> bool:
         self.shutdowns += 1
         self.running = False
+        self.tags.clear()
         return True
 
 

@@ -152,6 +152,7 @@ def test_agent_that_stops_inside_a_span(following: Tags) -> None:
     """Switches go on without harm, and the next agent gets the labels that are current when it starts."""
     token = attach(A)
     thread_labels.agent_stopped()
+    following.clear()
     inner = attach(context_with(root_labels("b", 0xB)))
     detach(inner)
     following.clear()
