@@ -13,6 +13,8 @@ import opentelemetry.context as context_api
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.context.context import _RuntimeContext
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from otel_profiling_configurator.spans.labels import KEYS, LabelRules
 from otel_profiling_configurator.threads.os_threads import get_ident
@@ -91,6 +93,22 @@ class Pyroscope(ModuleType):
         self.running = False
         self.tags.clear()
         return True
+
+
+class WithoutVariable(_RuntimeContext):
+    """A runtime context of an application's own, that keeps its context variable to itself."""
+
+    def __init__(self) -> None:
+        self._inner = ContextVarsRuntimeContext()
+
+    def attach(self, context: Context) -> Any:
+        return self._inner.attach(context)
+
+    def get_current(self) -> Context:
+        return self._inner.get_current()
+
+    def detach(self, token: Any) -> None:
+        self._inner.detach(token)
 
 
 class Caching(trace.TracerProvider):
