@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextvars
 import shutil
+import subprocess
+import sys
 import threading
 from collections import defaultdict
 from types import ModuleType
@@ -19,6 +21,23 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 from otel_profiling_configurator.spans.labels import KEYS, LabelRules
 from otel_profiling_configurator.threads.os_threads import get_ident
 from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
+
+_PREPARED = """
+import sys
+
+sys.path[:0] = {path!r}
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace import TracerProvider
+from otel_profiling_configurator import activate, deactivate
+from otel_profiling_configurator.context import following
+from tests.unit.configurator.fakes import Pyroscope
+
+following.why_missing = following.why_missing or {why_missing!r}
+pyroscope = sys.modules["pyroscope"] = Pyroscope()
+trace.set_tracer_provider(TracerProvider())
+activate()
+tracer = trace.get_tracer("test")
+"""
 
 TRACE = 0x0123456789ABCDEF0123456789ABCDEF
 SPAN = 0x00F067AA0BA902B7
@@ -188,6 +207,14 @@ def on_a_thread(function: Any) -> Any:
     if error is not None:
         raise error
     return result
+
+
+def run_prepared(program: str, form: str = "native") -> tuple[int, str, str]:
+    """Run a program that is profiled by a fake agent, in a process of its own; return exit code, output and errors."""
+    why_missing = "" if form == "native" else "left out by the test"
+    code = _PREPARED.format(path=sys.path, why_missing=why_missing) + program
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
 
 
 def skip_if_pure(request: pytest.FixtureRequest) -> None:

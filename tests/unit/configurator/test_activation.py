@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -38,7 +37,7 @@ from otel_profiling_configurator.threads import by_thread, thread_labels
 from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
 
 from ...c_functions import all_functions
-from .fakes import Caching, Pyroscope, expected, pairs_of
+from .fakes import Caching, Pyroscope, expected, pairs_of, run_prepared
 
 SECRET = "hunter2"
 
@@ -210,28 +209,15 @@ def test_deactivated_inside_a_span(global_provider: TracerProvider, pyroscope: P
 
 
 PROCESS = """
-import sys
-
-sys.path[:0] = {path!r}
-from opentelemetry import context, trace
-from opentelemetry.sdk.trace import TracerProvider
-from otel_profiling_configurator import activate
-from tests.unit.configurator.fakes import Pyroscope
-
-sys.modules["pyroscope"] = Pyroscope()
-trace.set_tracer_provider(TracerProvider())
-activate()
 span = trace.get_tracer("test").start_span("GET /")
 context.attach(trace.set_span_in_context(span))
 print("done")
 """
 
 
-def test_process_that_ends_inside_a_span() -> None:
+def test_process_that_ends_inside_a_span(form: str) -> None:
     """The application's output is what it would be without us."""
-    code = PROCESS.format(path=sys.path)
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "done\n", "")
+    assert run_prepared(PROCESS, form) == (0, "done\n", "")
 
 
 def test_activated_once_more(global_provider: TracerProvider, pyroscope: Pyroscope) -> None:

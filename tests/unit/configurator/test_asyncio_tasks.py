@@ -255,9 +255,8 @@ def test_between_the_steps_of_a_loop(check: Checks, tracer: Any) -> None:
 
     class Loop(asyncio.SelectorEventLoop):
         def time(self) -> float:  # the loop asks for it between its steps
-            if self.is_running():
-                if asyncio.current_task(self) is None:
-                    between.append(check.tags.current())
+            if self.is_running() and asyncio.current_task(self) is None:
+                between.append(check.tags.current())
             return super().time()
 
     async def main() -> None:
