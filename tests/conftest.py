@@ -11,6 +11,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import Span
 from otel_profiling_configurator import deactivate, guard, log
 
+from .c_functions import all_functions
+
 
 def pytest_addoption(parser):
     parser.addoption("--spans", type=int, default=100_000, help="how many spans test_many_spans makes")
@@ -51,5 +53,5 @@ def _patched():
         vars(trace.NonRecordingSpan)["update_name"],
         signal.raise_signal,
         asyncio.Handle._run,
-        asyncio.BaseEventLoop.run_forever,
+        all_functions(),
     )

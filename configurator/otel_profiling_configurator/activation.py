@@ -7,6 +7,7 @@ it done.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -96,6 +97,7 @@ class _Activation:
             guard.report("start")
 
     def _start(self, provider: TracerProvider) -> None:
+        is_used = "pyroscope" in sys.modules
         pyroscope = agents.load()
         if pyroscope is None:
             return
@@ -124,6 +126,8 @@ class _Activation:
                     "settings, span labels are added to its profiles. OTEL_PROFILING_AGENT_ENABLED=false says so from the "
                     "start."
                 )
+        elif is_used:  # the application may have started an agent
+            thread_labels.agent_started(self._agent.tags, aliases=False)
         thread_labels.refresh()
         _register_fork_hook()
 

@@ -127,8 +127,8 @@ class Agent:
             labels_samples: Whether it takes samples of threads, which need no thread's own id.
         """
         self._older_threads, self._process = older_threads, os.getpid()
-        if older_threads is not None:
-            thread_labels.agent_started(self.tags, aliases=labels_samples)
+        # One that runs already is the application's, and may report the ids of its threads.
+        thread_labels.agent_started(self.tags, aliases=labels_samples and older_threads is not None)
 
     def wait_to_fork(self) -> None:
         """Return when a fork is safe for the child's agent: while all threads of this one sleep.

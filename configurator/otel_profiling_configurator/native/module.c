@@ -109,6 +109,7 @@ use_agent(PyObject *module, PyObject *arguments)
     const char *why_not = aliases ? agent_library_use(add_tag) : "its samples need the threads' own ids";
     state.mode = why_not == NULL ? ALIASES : BY_THREAD;
     threads_register();
+    threads_label_anew();
     return PyUnicode_FromString(why_not == NULL ? "" : why_not);
 }
 
@@ -150,6 +151,7 @@ by_thread(PyObject *module, PyObject *Py_UNUSED(ignored))
     if (had_aliases) {
         leave_aliases(1);
         state.mode = BY_THREAD;
+        threads_label_anew();
     }
     return PyBool_FromLong(had_aliases);
 }

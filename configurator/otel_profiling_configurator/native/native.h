@@ -107,6 +107,7 @@ typedef struct Thread {
     unsigned long greenlets;            /* `greenlets_version` when its tracer was last set */
     _Atomic int is_awake;               /* whether the sampler knows that it has switched, or will hear of it */
     struct Thread *next_awake;          /* of those */
+    unsigned long labelled;             /* which time that labels were begun by thread it was last labelled in */
     struct Thread *next_record;         /* of all */
     struct Thread *next_free;           /* of those that have ended or are free */
 } Thread;
@@ -118,6 +119,8 @@ Thread *thread_current(PyThreadState *python_state);
 int thread_switch(Thread *thread, LabelSet *set);
 /* Have every thread's label set be at the agent, which begins without any. */
 void threads_register(void);
+/* Labels by thread begin, once more: each thread's next switch labels it, also one to the label set that it has. */
+void threads_label_anew(void);
 /* No thread has tags of its own any more. */
 void threads_forget_own(void);
 /* This is a forked child: of all threads only the calling one is here. */

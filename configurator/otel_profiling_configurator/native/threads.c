@@ -13,6 +13,7 @@ static _Atomic(Thread *) buckets[BUCKETS];
 static Thread *all_records, *free_records;
 static _Atomic(Thread *) ended_records;
 static Py_ssize_t records_in_use;
+static unsigned long labels_begun;  /* how many times, by thread */
 
 static _Thread_local Thread *own_record;
 static pthread_key_t at_end_of_thread;
@@ -147,6 +148,7 @@ new_record(void)
         return NULL;
     }
     records_in_use++;
+    thread->labelled = labels_begun;
     own_record = thread;
     return thread;
 }
@@ -182,9 +184,10 @@ int
 thread_switch(Thread *thread, LabelSet *set)
 {
     LabelSet *former = thread->set;
-    if (former == set) {
+    if (former == set && thread->labelled == labels_begun) {
         return 0;
     }
+    thread->labelled = labels_begun;
     uint64_t alias = 0;
     Py_XINCREF((PyObject *)set);  /* what is called here may be an agent in Python, in tests */
     if (set != NULL && state.mode == ALIASES && (set->alias != 0 || label_set_register(set) == 0)) {
@@ -214,6 +217,12 @@ threads_register(void)
         int has_alias = set != NULL && state.mode == ALIASES && (set->alias != 0 || label_set_register(set) == 0);
         atomic_store(&thread->alias, has_alias ? set->alias : 0);
     }
+}
+
+void
+threads_label_anew(void)
+{
+    labels_begun++;
 }
 
 void

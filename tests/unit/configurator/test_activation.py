@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import opentelemetry.context as context_api
@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, get_current_span
+from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, Span, get_current_span
 from otel_profiling_configurator import (
     ProfilingTracerProvider,
     Scope,
@@ -27,17 +27,17 @@ from otel_profiling_configurator import (
     guard,
     log,
     settings,
-    switches,
 )
 from otel_profiling_configurator.agent import agent as agents
 from otel_profiling_configurator.agent import process_models
-from otel_profiling_configurator.context import runtime_context
-from otel_profiling_configurator.context.runtime_context import ProfilingRuntimeContext
+from otel_profiling_configurator.context import following
 from otel_profiling_configurator.spans import tracer_provider
 from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
-from otel_profiling_configurator.threads import thread_labels
+from otel_profiling_configurator.threads import by_thread, thread_labels
+from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
 
-from .fakes import Caching, Pyroscope, expected, pairs_of
+from ...c_functions import all_functions
+from .fakes import Caching, Pyroscope, expected, pairs_of, run_prepared
 
 SECRET = "hunter2"
 
@@ -62,10 +62,11 @@ def everything_replaced(pyroscope: Pyroscope) -> tuple[object, ...]:
         vars(SdkSpan)["update_name"],
         vars(NonRecordingSpan)["update_name"],
         vars(asyncio.Handle)["_run"],
-        vars(asyncio.BaseEventLoop)["run_forever"],
+        *all_functions(),
         pyroscope.configure,
-        thread_labels._add_tag,
-        thread_labels._remove_tag,
+        pyroscope.tags.add_thread_tag,
+        pyroscope.tags.remove_thread_tag,
+        by_thread._writer,
     )
 
 
@@ -73,7 +74,7 @@ def started(pyroscope: Pyroscope) -> bool:
     """Whether spans are labelled; the answer is the same for each part of it."""
     parts = {
         isinstance(trace.get_tracer_provider(), ProfilingTracerProvider),
-        isinstance(context_api._RUNTIME_CONTEXT, ProfilingRuntimeContext),
+        hasattr(Span, SPAN_ATTRIBUTE),
         pyroscope.configure is not pyroscope.original,
     }
     assert len(parts) == 1
@@ -198,7 +199,7 @@ def test_what_activate_returns(global_provider: TracerProvider, pyroscope: Pyros
 
 
 def test_deactivated_inside_a_span(global_provider: TracerProvider, pyroscope: Pyroscope) -> None:
-    """The labels are taken off, and the span ends as if we had never been there."""
+    """The labels go with the agent, and the span ends as if we had never been there."""
     assert global_provider
     activate()
     with trace.get_tracer("test").start_as_current_span("GET /"):
@@ -208,28 +209,15 @@ def test_deactivated_inside_a_span(global_provider: TracerProvider, pyroscope: P
 
 
 PROCESS = """
-import sys
-
-sys.path[:0] = {path!r}
-from opentelemetry import context, trace
-from opentelemetry.sdk.trace import TracerProvider
-from otel_profiling_configurator import activate
-from tests.unit.configurator.fakes import Pyroscope
-
-sys.modules["pyroscope"] = Pyroscope()
-trace.set_tracer_provider(TracerProvider())
-activate()
 span = trace.get_tracer("test").start_span("GET /")
 context.attach(trace.set_span_in_context(span))
 print("done")
 """
 
 
-def test_process_that_ends_inside_a_span() -> None:
+def test_process_that_ends_inside_a_span(form: str) -> None:
     """The application's output is what it would be without us."""
-    code = PROCESS.format(path=sys.path)
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "done\n", "")
+    assert run_prepared(PROCESS, form) == (0, "done\n", "")
 
 
 def test_activated_once_more(global_provider: TracerProvider, pyroscope: Pyroscope) -> None:
@@ -311,6 +299,17 @@ def test_agent_switched_off(
     assert warned() == []
 
 
+def test_application_started_its_agent_before_ours_was_left_out(
+    global_provider: TracerProvider, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its profiles get our labels, by thread: what it was asked for nobody has seen."""
+    assert global_provider
+    monkeypatch.setenv("OTEL_PROFILING_AGENT_ENABLED", "false")
+    pyroscope.configure(application_name="theirs")
+    activate()
+    run_a_span(pyroscope)
+
+
 def test_application_started_its_agent_before(
     global_provider: TracerProvider, pyroscope: Pyroscope, warned: Callable[[], list[str]]
 ) -> None:
@@ -372,10 +371,10 @@ def test_deactivated_while_waiting(sdk_provider: TracerProvider, pyroscope: Pyro
 STEPS: list[tuple[Any, str]] = [
     (tracer_provider, "install"),
     (thread_labels, "install"),
-    (runtime_context, "install"),
-    (switches, "install"),
-    (agents, "tag_writer"),
+    (following, "install"),
+    (agents, "Tags"),
     (agents.Agent, "watch_application"),
+    (agents.Agent, "watch_labels"),
     (agents.Agent, "start"),
     (agents.Agent, "stop_at_exit"),
     (thread_labels, "refresh"),
@@ -452,7 +451,18 @@ def test_undo_that_fails(
 ) -> None:
     """The others are undone all the same."""
     before = everything_replaced(pyroscope)
-    monkeypatch.setattr(switches, "install", lambda: lambda: 1 / 0)
+    install = following.install
+
+    def install_with_a_fault() -> Any:
+        undo, why = install()
+
+        def undo_and_fail() -> None:
+            undo()
+            raise LookupError("of ours")
+
+        return undo_and_fail, why
+
+    monkeypatch.setattr(following, "install", install_with_a_fault)
     activate()
     deactivate()
     assert len(warned()) == 1
@@ -465,7 +475,7 @@ def test_after_a_failure(global_provider: TracerProvider, pyroscope: Pyroscope, 
     assert global_provider
     with monkeypatch.context() as patch:
         patch.setattr(guard, "reraise", False)
-        patch.setattr(runtime_context, "install", lambda: 1 / 0)
+        patch.setattr(following, "install", lambda: 1 / 0)
         activate()
     activate()
     assert not started(pyroscope)
@@ -526,7 +536,14 @@ def test_start_line(global_provider: TracerProvider, monkeypatch: pytest.MonkeyP
     (record,) = caplog.records
     assert record.levelno == logging.INFO
     line = record.getMessage()
-    for part in ("'checkout'", "pyroscope.example:4040", "span_id scope all", "span_name scope none", "wall+memory"):
+    for part in (
+        "'checkout'",
+        "pyroscope.example:4040",
+        "span_id scope all",
+        "span_name scope none",
+        "wall+memory",
+        "by thread (",
+    ):
         assert part in line
     assert SECRET not in caplog.text
 
@@ -681,12 +698,12 @@ def test_failure_at_a_label_in_a_forked_child(
         raise ZeroDivisionError
 
     with trace.get_tracer("test").start_as_current_span("GET /"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(thread_labels, "_add_tag", fail)
+        patch.setattr(by_thread, "_writer", SimpleNamespace(add_thread_tag=fail, remove_thread_tag=fail))
         pyroscope.shutdown()
         activation._after_fork_in_child()
         assert caplog.records == []
-        thread_labels.refresh()
-        assert len(caplog.records) == 1
+        with trace.get_tracer("test").start_as_current_span("query", context_api.Context()):
+            assert len(caplog.records) == 1
 
 
 def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
