@@ -1,6 +1,6 @@
 """Builds the modules that are written in C, where they are of use and a compiler is at hand.
 
-Without them the wheel is a pure one: the package then does the same in Python (`_thread_labels`, `_tracer_provider`, and
+Without them the wheel is a pure one: the package then does the same in Python (`_thread_labels`, and
 `_sampler`, which is for Linux), and follows each library by itself (`_context_watcher`, which is for CPython 3.14 and later).
 """
 
@@ -16,7 +16,6 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGE = "otel_profiling_configurator"
 MODULES = (
     "_thread_labels",
-    "_tracer_provider",
     *(("_sampler",) if sys.platform == "linux" else ()),
     *(("switches/_context_watcher",) if sys.version_info >= (3, 14) else ()),
 )

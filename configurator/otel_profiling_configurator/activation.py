@@ -21,8 +21,8 @@ from .agent.server_watch import ServerWatch
 from .context import runtime_context
 from .log import logger
 from .settings import Settings
-from .spans import tracer_provider
-from .spans.labels import label_value
+from .spans import sdk_tracers, tracer_provider
+from .spans.labels import LabelRules, label_value
 from .spans.tracer_provider import ProfilingTracerProvider
 from .threads import thread_labels
 
@@ -104,6 +104,7 @@ class _Activation:
             provider = cast(TracerProvider, wrapper)
             self._undos.append(tracer_provider.install(provider))
         self._provider = provider
+        self._undos.append(sdk_tracers.install(LabelRules(wanted.span_id_scope, wanted.span_name_scope)))
         self._undos.append(thread_labels.install(agents.tag_writer(pyroscope), self._baggage_names()))
         self._undos.append(runtime_context.install())
         self._undos.append(switches.install())

@@ -124,29 +124,6 @@ PROVIDERS: dict[str, Callable[[], Any]] = {
 }
 
 
-class OfKnownNames(tracer_provider.LabelRules):
-    """Rules that have seen the names of these tests: the form in C leaves a local root of any other to the form in Python."""
-
-    def __init__(self, *scopes: Scope) -> None:
-        super().__init__(*scopes)
-        for name in ("GET /", "GET", "span", "work", "query", "ours", "theirs", "late", "drop this", "record this"):
-            self._name_label(name)
-
-
-@pytest.fixture(scope="module", params=["in C", "in C, of known names", "in Python"], autouse=True)
-def form(request: pytest.FixtureRequest) -> Iterator[str]:
-    """All that is promised here holds for both forms of `_annotating`."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "in Python":
-            patch.setattr(tracer_provider, "_in_c", None)
-        else:
-            skip_if_pure(request)
-            assert tracer_provider._in_c is not None
-        if request.param == "in C, of known names":
-            patch.setattr(tracer_provider, "LabelRules", OfKnownNames)
-        yield request.param
-
-
 @pytest.fixture(params=PROVIDERS)
 def tracer(request: pytest.FixtureRequest) -> Any:
     """A tracer of each kind of provider that may be wrapped."""
@@ -899,10 +876,8 @@ def test_start_span_seen_by_others() -> None:
     assert gone() is None
 
 
-def test_tracer_with_another_name_for_its_argument(form: str) -> None:
-    """Its spans have their names."""
-    if form == "in Python":
-        pytest.skip("there it has to be the API's name")
+def test_tracer_with_another_name_for_its_argument() -> None:
+    """Its spans are labelled, if by another name."""
 
     class Renaming(SdkTracer):
         def start_span(self, span_name: str) -> Any:  # type: ignore[override] # as said
@@ -922,29 +897,6 @@ def test_tracer_that_nobody_holds() -> None:
     del tracer
     gc.collect()
     assert gone() is None
-
-
-def test_module_in_c_without_its_names(form: str) -> None:
-    """It says what is missing, and goes on with what it has."""
-    if form == "in Python":
-        pytest.skip("there is none")
-    in_c: Any = tracer_provider._in_c
-    names, of_contexts = vars(tracer_provider), vars(context_api)
-    for arguments in ((names,), (names, "names"), ("names", of_contexts)):
-        with pytest.raises(TypeError):
-            in_c.use(*arguments)
-    for missing in ("CURRENT_SPAN", "SpanLabels", "set_profile_id"):
-        with pytest.raises(KeyError, match=missing):
-            in_c.use({name: value for name, value in names.items() if name != missing}, of_contexts)
-    with pytest.raises(AttributeError):
-        in_c.use({**names, "SpanLabels": object}, of_contexts)
-    with pytest.raises(TypeError):
-        in_c.use({**names, "SpanLabels": SimpleNamespace(owner=1)}, of_contexts)
-    for arguments in ((), (str, str, True, "names")):
-        with pytest.raises(TypeError):
-            in_c.annotating(*arguments)
-    span = tracer_of().start_span("GET /")
-    assert pairs_of(span) == labels_as_root(span, "GET /")
 
 
 # The global provider
