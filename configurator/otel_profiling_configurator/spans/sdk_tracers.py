@@ -28,7 +28,8 @@ from .annotation import TRACE_FLAGS, annotate, annotate_unusual, annotating_any
 from .labels import SAMPLED, LabelRules
 
 _OURS = "_otel_profiling_scopes"
-"""Attribute that marks a `start_span` of ours, or of another import of this package, with the scopes of its rules."""
+"""Attribute that marks a `start_span` of ours, or of another import of this package: a list of the scopes of its rules, empty
+once it labels nothing any more. (`functools.wraps` hands it on to whatever others put over ours, so they must share it.)"""
 
 
 def install(rules: LabelRules) -> Callable[[], None]:
@@ -44,8 +45,10 @@ def install(rules: LabelRules) -> Callable[[], None]:
 
     def undo() -> None:
         stop()  # for those who keep it: another's that was put over ours, a tracer's bound method
+        getattr(annotating, _OURS).clear()
         if vars(SdkTracer)["start_span"] is annotating:
             SdkTracer.start_span = original  # type: ignore[method-assign]
+        renames.unfollow_all()
 
     return undo
 
@@ -53,12 +56,12 @@ def install(rules: LabelRules) -> Callable[[], None]:
 def scopes_of(start_span: Any) -> tuple[str, str] | None:
     """Return by which scopes a `start_span` labels its spans; None if it doesn't."""
     scopes = getattr(start_span, _OURS, None)
-    return scopes if isinstance(scopes, tuple) else None  # a mock has every attribute
+    return scopes[0] if isinstance(scopes, list) and scopes else None  # a mock has every attribute
 
 
 def marked(start_span: Callable[..., Span], rules: LabelRules) -> Callable[..., Span]:
     """Return this function, of which `scopes_of` knows that it labels its spans by these rules."""
-    setattr(start_span, _OURS, rules.scopes)
+    setattr(start_span, _OURS, [rules.scopes])
     return start_span
 
 
