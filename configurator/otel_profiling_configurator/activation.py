@@ -18,7 +18,7 @@ from . import guard, log, settings, switches
 from .agent import agent as agents
 from .agent import process_models, resource_labels
 from .agent.server_watch import ServerWatch
-from .context import runtime_context
+from .context import forked_pools, runtime_context
 from .log import logger
 from .settings import Settings
 from .spans import sdk_tracers, tracer_provider
@@ -107,6 +107,7 @@ class _Activation:
         self._undos.append(sdk_tracers.install(LabelRules(wanted.span_id_scope, wanted.span_name_scope)))
         self._undos.append(thread_labels.install(agents.tag_writer(pyroscope), self._baggage_names()))
         self._undos.append(runtime_context.install())
+        self._undos.append(forked_pools.install())
         self._undos.append(switches.install())
         self._agent = agents.Agent(pyroscope, wanted)
         self._undos.append(self._agent.watch_application(_relabel))
