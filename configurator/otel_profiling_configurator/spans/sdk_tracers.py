@@ -22,7 +22,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, Span
 from opentelemetry.util.types import Attributes
 
 from ..guard import report
-from ..threads.thread_labels import CURRENT_SPAN, NO_SPAN
+from ..threads.thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE
 from . import local_roots, renames
 from .annotation import TRACE_FLAGS, annotate, annotate_unusual, annotating_any
 from .labels import SAMPLED, LabelRules
@@ -42,12 +42,17 @@ def install(rules: LabelRules) -> Callable[[], None]:
         return _nothing
     annotating, stop = _annotating(original, rules)
     SdkTracer.start_span = annotating  # type: ignore[method-assign]
+    # Remote parents have no labels, and an exception for each of them would cost more than the rest. Not on their base class:
+    # there it would hide the labels behind spans that others wrap around the SDK's, and look up in those (as logfire's).
+    setattr(NonRecordingSpan, SPAN_ATTRIBUTE, NOT_OURS)
 
     def undo() -> None:
         stop()  # for those who keep it: another's that was put over ours, a tracer's bound method
         getattr(annotating, _OURS).clear()
         if vars(SdkTracer)["start_span"] is annotating:
             SdkTracer.start_span = original  # type: ignore[method-assign]
+        if SPAN_ATTRIBUTE in vars(NonRecordingSpan):
+            delattr(NonRecordingSpan, SPAN_ATTRIBUTE)
         renames.unfollow_all()
 
     return undo
