@@ -12,15 +12,16 @@ from pathlib import Path
 from bench_picture import MARGIN, WIDTH, Picture
 
 STYLE = """
-.step { font-weight: 600 } .box { stroke-width: 1.5; fill-opacity: 0.16 } .lane { stroke-dasharray: 2 4 }
+.step, .figure { font-weight: 600 } .box { stroke-width: 1.5; fill-opacity: 0.16 } .lane { stroke-dasharray: 2 4 }
 .arrow { fill: none; stroke-width: 1.8 } .wrong .arrow { stroke-dasharray: 5 4 } .small { font-size: 11px }
 """
 
 COLOURS = """
-.a .box {{ fill: {ours}; stroke: {ours} }} .b .box {{ fill: {other}; stroke: {other} }} .c .box {{ fill: {third}; stroke: {third} }}
-.plain .box {{ fill: {quiet}; stroke: {axis}; fill-opacity: 0.08 }} .step, .inside {{ fill: {text} }}
-.ours .arrow {{ stroke: {ours} }} .ours .head {{ fill: {ours} }} .wrong .arrow {{ stroke: {other} }} .wrong .head {{ fill: {other} }}
-.quiet .arrow {{ stroke: {axis} }} .quiet .head {{ fill: {axis} }} .number {{ fill: {text} }} .under {{ fill: {page} }} .figure {{ fill: {page}; font-weight: 600 }}
+.a .box {{ fill: {ours}; stroke: {ours} }} .b .box {{ fill: {other}; stroke: {other} }}
+.c .box {{ fill: {third}; stroke: {third} }} .plain .box {{ fill: {quiet}; stroke: {axis}; fill-opacity: 0.08 }}
+.ours .arrow {{ stroke: {ours} }} .wrong .arrow {{ stroke: {other} }} .quiet .arrow {{ stroke: {axis} }}
+.ours .head {{ fill: {ours} }} .wrong .head {{ fill: {other} }} .quiet .head {{ fill: {axis} }}
+.under, .figure {{ fill: {page} }} .step, .number {{ fill: {text} }}
 """
 
 LEFT, RIGHT = 196, WIDTH - MARGIN
@@ -37,10 +38,10 @@ def main(path: Path) -> None:
     """Draw it."""
     picture = Picture(
         "One sample's way",
-        "On one thread, GET /a, GET /b, GET /a and GET /c take turns, and the thread context record says alias 1, alias 2, alias "
-        "1 and alias 3. During the first GET /a the agent's sampler copies the thread's state, in which alias 1 takes the place "
-        "of the thread's id, and reads the stack. It is recorded during GET /b: alias 1 leads to the labels of GET /a, where "
-        "the thread's id would have led to those of GET /b. Every 10 seconds samples are sent to Pyroscope.",
+        "On one thread, GET /a, GET /b, GET /a and GET /c take turns, and the thread context record says alias 1, alias 2, "
+        "alias 1 and alias 3. During the first GET /a the agent's sampler copies the thread's state, in which alias 1 takes the "
+        "place of the thread's id, and reads the stack. It is recorded during GET /b: alias 1 leads to the labels of GET /a, "
+        "where the thread's id would have led to those of GET /b. Every 10 seconds samples are sent to Pyroscope.",
         STYLE,
         COLOURS,
     )
