@@ -14,7 +14,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from otel_profiling_configurator.spans.labels import KEYS, LabelRules
 from otel_profiling_configurator.threads.os_threads import get_ident
-from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator.threads.thread_labels import NOT_OURS, SPAN_ATTRIBUTE
 
 TRACE = 0x0123456789ABCDEF0123456789ABCDEF
 SPAN = 0x00F067AA0BA902B7
@@ -127,7 +127,7 @@ def expected(trace_id: int | None, span_id: int | None, name: str | None) -> dic
 def pairs_of(span: Any) -> dict[str, str] | None:
     """The labels of a span; None if it is not annotated."""
     labels = getattr(span, SPAN_ATTRIBUTE, None)
-    if labels is None:
+    if labels is None or labels is NOT_OURS:
         return None
     return written_out(labels)
 
