@@ -123,6 +123,7 @@ def test_request_by_scopes_and_sampling(sampler: Sampler, scopes: tuple[Scope, S
     assert [("span_id" in (labels or {})) for labels in names] == [sampler is ALWAYS_ON] * 2
 
 
+@pytest.mark.usefixtures("following")
 def test_renamed_request_below_a_script(tracer: Any) -> None:
     """Each follows its own span's name."""
     with tracer.start_as_current_span("script") as script, tracer.start_as_current_span("GET", kind=SpanKind.SERVER) as span:
@@ -157,6 +158,7 @@ def test_nested_commands(tracer: Any, click: Any) -> None:
     assert is_local_root(span)
 
 
+@pytest.mark.usefixtures("following")
 def test_command_below_a_span(tracer: Any, click: Any) -> None:
     """It begins nothing itself; what is below it does all the same, and later names of the span above name the command, too."""
     with tracer.start_as_current_span("script") as script, click.start_as_current_span("serve") as command:
