@@ -7,21 +7,31 @@ DISTROS := .venv-distros-$(TAG)
 OLDEST := .venv-oldest-$(TAG)
 FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
+APPLICATIONS := .venv-applications-$(TAG)
 DEMO := .venv-demo-$(TAG)
+PAGE := .venv-page-$(TAG)
 BENCH := .venv-bench-$(TAG)
+RELEASE := .venv-release-$(TAG)
+INSTALLED := .venv-installed-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.py \
-	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.c)
+	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.[ch])
 CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
 
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo \
-	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
+	@echo 'make page     the front end of the page that make demo ends with; needs Node.js (page-test: in a real browser)'
 	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
+	@echo 'make wheels   what is published, in dist/: native wheels for each platform and each Python with headers here, pure'
+	@echo '              ones, sources; checked'
+	@echo 'make wheels-test  the same bytes again elsewhere, and what the checks would find'
+	@echo 'make installed    what is in dist/, installed in a virtual environment: native, accurate'
+	@echo 'make slim-test    the wheels in Debian without a compiler (root, debootstrap): installed, native, accurate'
+	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time, 10 minutes)'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs and how right it is, beside the plain SDK and pyroscope-otel, in tables and pictures;'
@@ -59,17 +69,50 @@ distros: $(DISTROS)/ready
 frameworks: $(FRAMEWORKS)/ready
 	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py
 
+applications: $(APPLICATIONS)/ready
+	$(APPLICATIONS)/bin/pytest tests/integration/test_more_applications.py
+
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
 
+# Wheels for all platforms, made on this one, see release/. Zig's compiler keeps what it has compiled in build/.
+wheels: build/wheels
+
+build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard otel_profiling_distro/*.py otel_profiling_distro/*/*.py release/*.py) | $(RELEASE)/ready
+	$(RELEASE)/bin/python release/build.py --output dist --cache build/zig
+	$(RELEASE)/bin/python release/check.py dist
+	touch $@
+
+# For a release none may be missing.
+wheels-complete: build/wheels
+	$(RELEASE)/bin/python release/check.py --all dist
+
+wheels-test: build/wheels
+	$(RELEASE)/bin/pytest --confcutdir tests/release tests/release
+
+# Of what is in dist/ already, wherever it was made: it is installed without a compiler's help, and its form is the native one.
+installed:
+	rm -rf $(INSTALLED)
+	$(PYTHON) -m venv $(INSTALLED)
+	$(INSTALLED)/bin/pip install --quiet --upgrade 'pip >= 25.1'
+	$(INSTALLED)/bin/pip install --quiet --only-binary :all: --find-links dist otel-profiling-distro pytest pytest-timeout
+	$(INSTALLED)/bin/pytest tests/installed
+
+slim-test: build/wheels
+	tests/installed/slim.sh dist
+
+musl-test: $(IMAGE)/ready
+	tests/installed/musl.sh dist $(IMAGE)
+
 # What `docker/Dockerfile` puts into the image; no Docker is needed.
 image: $(IMAGE)/ready
 
-$(IMAGE)/ready: $(SOURCES) $(wildcard docker/*.py) docker/requirements.txt \
-		$(wildcard otel_profiling_distro/*.py) $(CONFIGURATOR) | $(VENV)/ready
+$(IMAGE)/ready: build/wheels $(wildcard docker/*.py) docker/requirements.txt | $(VENV)/ready
 	rm -f $@
-	for arch in amd64 arm64; do $(VENV)/bin/python docker/build_tree.py --output $(IMAGE)/$$arch --arch $$arch || exit 1; done
+	for arch in amd64 arm64; do \
+		$(VENV)/bin/python docker/build_tree.py --output $(IMAGE)/$$arch --wheels dist --arch $$arch || exit 1; \
+	done
 	touch $@
 
 image-test: $(VENV)/ready $(IMAGE)/ready
@@ -83,8 +126,18 @@ injection: $(VENV)/ready
 servers: $(SERVERS)/ready
 	$(SERVERS)/bin/pytest tests/integration/test_servers.py
 
+# Without the page where it can't be built; a line says why.
 demo: $(DEMO)/ready
+	@$(PYTHON) frontend/build_page.py || true
 	$(DEMO)/bin/otel-profiling demo
+
+# The front end, which wheels bring along.
+page:
+	$(PYTHON) frontend/build_page.py
+
+# In a real browser: Debian's chromium, or what CHROMIUM names.
+page-test: page $(PAGE)/ready
+	$(PAGE)/bin/pytest tests/page
 
 # One after the other, also with `make -j`: each wants the machine for itself.
 bench: $(BENCH)/ready
@@ -142,6 +195,9 @@ $(DISTROS)/ready: $(SOURCES)
 $(FRAMEWORKS)/ready: $(SOURCES)
 	$(call virtual_environment,$(FRAMEWORKS),--editable ./configurator --editable . --group frameworks)
 
+$(APPLICATIONS)/ready: $(SOURCES)
+	$(call virtual_environment,$(APPLICATIONS),--editable ./configurator --editable . --group applications)
+
 $(SERVERS)/ready: $(SOURCES)
 	$(call virtual_environment,$(SERVERS),--editable ./configurator --editable . --group servers)
 
@@ -153,8 +209,15 @@ $(OLDEST)/ready: $(SOURCES) tests/oldest.txt $(CONFIGURATOR)
 $(BENCH)/ready: $(SOURCES)
 	$(call virtual_environment,$(BENCH),--editable ./configurator --editable . --group bench)
 
+$(PAGE)/ready: $(SOURCES)
+	$(call virtual_environment,$(PAGE),--editable ./configurator --editable '.[page]' --group page)
+
+$(RELEASE)/ready: pyproject.toml
+	$(call virtual_environment,$(RELEASE),--group release)
+
 $(DEMO)/ready: $(SOURCES)
 	$(call virtual_environment,$(DEMO),--editable ./configurator --editable '.[demo]')
 
 clean:
+	rm -rf frontend/node_modules otel_profiling_distro/page/static
 	rm -rf .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,10 +4,10 @@ Native modules of different CPythons have different file names, so the wheels of
 one tree. That is wrong wherever two wheels put different content under one name, so each such case is an error. What was
 built is then verified (`verify`) and described by one hash: the same requirements give the same hash on any machine.
 
-An image is for one processor, so there is a tree for each C library and processor. Only the standard library and pip are
-needed::
+An image is for one processor, so there is a tree for each C library and processor. This repository's own wheels are those that
+``make wheels`` makes. Only the standard library and pip are needed::
 
-    python docker/build_tree.py --output build/image --arch amd64
+    python docker/build_tree.py --output build/image --wheels dist --arch amd64
 
 makes ``build/image/autoinstrumentation`` (glibc) and ``build/image/autoinstrumentation-musl``, as the operator expects them.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import email.parser
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -41,7 +40,11 @@ PLATFORMS = {
     "glibc": ("manylinux_2_28", "manylinux_2_17", "manylinux2014", "manylinux_2_12", "manylinux2010"),
     "musl": ("musllinux_1_2", "musllinux_1_1"),
 }
-"""Wheels we take: glibc 2.28 is Debian 10 and RHEL 8, musl 1.2 is Alpine 3.13."""
+"""Wheels we take: glibc 2.28 is Debian 10 and RHEL 8. Those for musl 1.2 promise Alpine 3.13; but pyroscope-io's brings along a
+libgcc_s with relocations (DT_RELR) that musl applies since 1.2.4, so that profiles need Alpine 3.18."""
+
+_OWN_PLATFORMS = {"glibc": "manylinux_2_17", "musl": "musllinux_1_2"}
+"""What the names of our own wheels begin with, by C library."""
 
 MAX_BYTES = 120_000_000
 """The operator copies a tree into a volume of 200 MiB, and each pod of a node has its own copy."""
@@ -63,8 +66,9 @@ _LEFT_OUT_MODULES = tuple(f"otel_profiling_distro/{name}/" for name in ("command
 """Tools for people at a terminal."""
 
 _NATIVE = re.compile(r"(?P<module>.+?)\.(?P<tag>abi3|cpython-(?P<version>\d+)-[^.]+)\.so")
-_MUST_BE_NATIVE = ("pyroscope/_native", "wrapt/_wrappers")
-"""The rest has a Python form to fall back to; the first of these has none, the second's would cost each instrumented call."""
+_MUST_BE_NATIVE = ("otel_profiling_configurator/native/_native", "pyroscope/_native", "wrapt/_wrappers")
+"""The rest has a Python form to fall back to. Ours without it labels by thread; the second has no other form; the third's other
+form would cost each instrumented call."""
 _ELF_MACHINES = {"amd64": 62, "arm64": 183}
 _C_LIBRARIES = {"glibc": rb"libc\.so\.6\0", "musl": rb"libc\.(musl-\w+\.)?so(\.1)?\0"}
 
@@ -77,29 +81,41 @@ def main() -> int:
     """Build and verify the trees that the command line asks for; print a line about each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, required=True, help="folder to put the trees into")
+    parser.add_argument("--wheels", type=Path, required=True, help="folder with this repository's wheels, for each Python")
     parser.add_argument("--arch", choices=MACHINES, default="amd64", help="processor, as Docker's TARGETARCH says it")
     parser.add_argument("--libc", choices=FOLDERS, action="append", help="C library (default: each)")
     arguments = parser.parse_args()
     try:
-        with tempfile.TemporaryDirectory() as scratch:
-            own = own_wheels(Path(scratch))
-            for libc in arguments.libc or FOLDERS:
-                tree = arguments.output / FOLDERS[libc]
-                build(tree, libc, arguments.arch, own)
-                verify(tree, libc, arguments.arch)
-                files, size = measure(tree)
-                print(f"{tree}: {libc} {arguments.arch}, {files} files, {size / 1e6:.1f} MB, sha256:{tree_hash(tree)}")
+        for libc in arguments.libc or FOLDERS:
+            tree = arguments.output / FOLDERS[libc]
+            build(tree, libc, arguments.arch, own_wheels(arguments.wheels, libc, arguments.arch))
+            verify(tree, libc, arguments.arch)
+            files, size = measure(tree)
+            print(f"{tree}: {libc} {arguments.arch}, {files} files, {size / 1e6:.1f} MB, sha256:{tree_hash(tree)}")
     except TreeError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def own_wheels(folder: Path) -> list[Path]:
-    """Build this repository's two distributions and return their wheels."""
-    os.environ["HATCH_BUILD_NO_HOOKS"] = "true"  # pure ones, whatever Python this is: the tree is for all of them
-    _pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(REPOSITORY / "configurator"), str(REPOSITORY))
-    return sorted(folder.glob("*.whl"))
+def own_wheels(folder: Path, libc: str, arch: str) -> list[Path]:
+    """Return this repository's wheels for a C library and processor: the distro's, and the configurator's for each CPython.
+
+    Args:
+        folder: What ``make wheels`` has made.
+
+    Raises:
+        TreeError: one is missing, or there are two.
+    """
+    patterns = ["otel_profiling_distro-*-py3-none-any.whl"]
+    for version in PYTHONS:
+        tag = "cp" + version.replace(".", "")
+        patterns.append(f"otel_profiling_configurator-*-{tag}-{tag}-{_OWN_PLATFORMS[libc]}_{MACHINES[arch]}*.whl")
+    found = {pattern: sorted(folder.glob(pattern)) for pattern in patterns}
+    wrong = [f"  {len(wheels)} of {pattern}" for pattern, wheels in found.items() if len(wheels) != 1]
+    if wrong:
+        raise TreeError("\n".join([f"{folder} must have one each, of all that `make wheels` makes, and has:", *wrong]))
+    return [wheel for wheels in found.values() for wheel in wheels]
 
 
 def build(tree: Path, libc: str, arch: str, own: list[Path]) -> None:
@@ -228,11 +244,13 @@ def _distribution_problems(tree: Path) -> Iterator[str]:
 def _native_problems(tree: Path, libc: str, arch: str) -> Iterator[str]:
     """Say which native modules are missing for a CPython, doubled, or made for another processor or C library."""
     tags = defaultdict(list)
+    names: dict[str, dict[str, str]] = defaultdict(dict)
     for file in sorted(tree.rglob("*.so*")):
         path = file.relative_to(tree).as_posix()
         match = _NATIVE.fullmatch(path)
         if match is not None:
             tags[match["module"]].append(match["version"] or "abi3")
+            names[match["version"] or "abi3"].setdefault(match["tag"], path)
         elif not path.split("/")[0].endswith(".libs"):  # libraries that wheels bring along, under names made of hashes
             yield f"{path}: of which CPython, its name does not say"
         content = file.read_bytes()
@@ -247,6 +265,9 @@ def _native_problems(tree: Path, libc: str, arch: str) -> Iterator[str]:
     for module in _MUST_BE_NATIVE:
         if module not in tags:
             yield f"{module} is missing"
+    for tag, first in names.items():
+        if len(first) > 1:  # a CPython looks for one of these names only, and finds no module that has the other
+            yield f"CPython {tag}: named in different ways: {', '.join(first.values())}"
 
 
 def _normalised(name: str) -> str:

@@ -19,11 +19,11 @@ from . import guard, log, settings
 from .agent import agent as agents
 from .agent import process_models, resource_labels
 from .agent.server_watch import ServerWatch
-from .context import following
+from .context import following, forked_pools
 from .log import logger
 from .settings import Settings
-from .spans import tracer_provider
-from .spans.labels import label_value
+from .spans import sdk_tracers, tracer_provider
+from .spans.labels import LabelRules, label_value
 from .spans.tracer_provider import ProfilingTracerProvider
 from .threads import thread_labels
 
@@ -107,10 +107,12 @@ class _Activation:
             provider = cast(TracerProvider, wrapper)
             self._undos.append(tracer_provider.install(provider))
         self._provider = provider
+        self._undos.append(sdk_tracers.install(LabelRules(wanted.span_id_scope, wanted.span_name_scope)))
         self._agent = agents.Agent(pyroscope, wanted)
         self._undos.append(thread_labels.install(self._agent.tags, self._baggage_names(), aliases=wanted.aliases))
         undo, self._why_python = following.install()
         self._undos.append(undo)
+        self._undos.append(forked_pools.install())
         self._undos.append(self._agent.watch_application(_relabel))
         self._undos.append(self._agent.watch_labels())
         if wanted.agent_enabled:

@@ -74,8 +74,9 @@ class Settings:
     """Samples a second."""
     upload_interval: int = 10
     """Seconds between uploads."""
-    gil_only: bool = True
-    """True: only threads that hold the GIL are sampled, as pyroscope-io does by default."""
+    gil_only: bool | None = None
+    """None: threads are sampled by their CPU clocks, where that can be had. True: only threads that hold the GIL, as
+    pyroscope-io does by default. False: threads that the kernel calls runnable."""
     aliases: bool = True
     """Whether the agent's library may be led to find labels by aliases (see `native/agent_library.c`); False: by thread."""
     log_level: int = logging.WARNING

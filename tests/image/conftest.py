@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -24,6 +25,10 @@ REPOSITORY = Path(__file__).parents[2]
 APPS = Path(__file__).parent / "apps"
 ARCH = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 IMAGES = REPOSITORY / "build" / "image"
+WHEELS = REPOSITORY / "dist"
+MUSL = "musl" in sysconfig.get_config_var("SOABI")
+"""Whether this Python runs on musl: then applications do, too, on this Python only."""
+TREE, OTHER_TREE = ("autoinstrumentation", "autoinstrumentation-musl")[:: -1 if MUSL else 1]
 AUTO_INSTRUMENTATION = "opentelemetry/instrumentation/auto_instrumentation"
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -34,6 +39,9 @@ FRAMEWORKS = ("flask", "fastapi", "uvicorn")
 
 def find_python(version):
     """Return an interpreter of this version; skip the test if there is none."""
+    if MUSL:
+        own = "{}.{}".format(*sys.version_info)
+        return sys._base_executable if version == own else pytest.skip(f"no Python {version} for musl here")
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     for candidate in (*sorted(pyenv.glob(f"versions/{version}.*/bin/python")), *system_pythons()):
         if version_of(candidate) == version:
@@ -65,7 +73,8 @@ def _load(path):
 
 
 build_tree = _load(REPOSITORY / "docker" / "build_tree.py")
-"""A script, not a part of a package."""
+headers = _load(REPOSITORY / "release" / "headers.py")
+"""Scripts, not parts of a package."""
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +87,9 @@ def public():
 
 @pytest.fixture(scope="session")
 def tree(public):
-    """What the init container makes: a copy of the image's tree for glibc, here read-only and owned by another user."""
+    """What the init container makes: a copy of the image's tree, here read-only and owned by another user."""
     copy = public / "otel-auto-instrumentation-python"
-    shutil.copytree(IMAGES / ARCH / "autoinstrumentation", copy)
+    shutil.copytree(IMAGES / ARCH / TREE, copy)
     for path in (copy, *copy.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     return copy

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ..integration.conftest import assert_labelled, environment
-from .conftest import ARCH, IMAGES, REPOSITORY, build_tree
+from .conftest import ARCH, IMAGES, REPOSITORY, WHEELS, build_tree, headers
 
 DEBIAN = Path(tempfile.gettempdir()) / "otel-profiling-python-3.14"
 BUSYBOX = Path("/bin/busybox")
@@ -60,7 +60,7 @@ class Buildah:
 
 @pytest.fixture(scope="module")
 def buildah():
-    """Buildah, with base images: Debian's Python for official ones, and a busybox."""
+    """Buildah, with base images: Debian's Python for official ones, folders with the headers of the others, and a busybox."""
     with tempfile.TemporaryDirectory() as store:
         buildah = Buildah(store)
         container = buildah("from", "scratch")
@@ -68,13 +68,20 @@ def buildah():
             for entry in DEBIAN.iterdir():
                 if entry.name not in ("src", "proc", "sys", "ready"):
                     subprocess.run([shutil.which("cp"), "-a", str(entry), str(root)], check=True)
-            for folder in ("proc", "sys", "wheels"):
+            for folder in ("proc", "sys"):
                 (root / folder).mkdir(exist_ok=True)
             # Not published yet; the Dockerfiles of applications ask for it by name.
-            build_tree.own_wheels(root / "wheels")
+            shutil.copytree(WHEELS, root / "wheels")
+            put_headers(root, "3.13")
         buildah("run", "--isolation", "chroot", container, "--", "python3", "-m", "venv", "/usr/local")
         buildah("config", "--env", "PATH=/usr/local/bin:/usr/bin:/bin", "--env", "PIP_FIND_LINKS=/wheels", container)
         buildah("commit", "--quiet", "--rm", container, "localhost/python:3.13-slim")
+
+        for version in ("3.10", "3.11", "3.12", "3.14"):
+            container = buildah("from", "scratch")
+            with buildah.mounted(container) as root:
+                put_headers(root, version)
+            buildah("commit", "--quiet", "--rm", container, f"localhost/python:{version}-slim")
 
         container = buildah("from", "scratch")
         with buildah.mounted(container) as root:
@@ -86,9 +93,14 @@ def buildah():
         yield buildah
 
 
+def put_headers(root, version):
+    """Put the headers of a CPython where the official images have them; `make image` has found them all."""
+    headers.prepare(headers.find(version), root / "usr" / "local" / "include" / f"python{version}")
+
+
 def test_operators_image(buildah, public):
     """Built from its Dockerfile it has the trees that `make image` makes, and any user can copy them out of it."""
-    bases = {"BASE": "localhost/busybox:1.37", "BUILDER": "localhost/python:3.13-slim"}
+    bases = {"BASE": "localhost/busybox:1.37", "PYTHON": "localhost/python"}
     buildah.build("Dockerfile", REPOSITORY, "localhost/operator", TARGETARCH=ARCH, **bases)
     container = buildah("from", "--pull-never", "localhost/operator")
     assert buildah("inspect", "--format", "{{.OCIv1.Config.User}}", container) == "65532:65532"
@@ -108,10 +120,15 @@ def test_operators_image(buildah, public):
 
 @pytest.mark.parametrize("dockerfile", ["application/Dockerfile.debian", "compose/service.Dockerfile"])
 def test_application_image(buildah, receiver, dockerfile):
-    """Its entry point serves requests as a user that is not root, and traces and labelled profiles arrive."""
+    """Its entry point serves requests as a user that is not root, and traces and labelled profiles arrive.
+
+    Ours is a native wheel in it.
+    """
     context = REPOSITORY / "docker" / "application" if dockerfile.startswith("application") else REPOSITORY
     buildah.build(dockerfile, context, "localhost/application")
     container = buildah("from", "--pull-never", "localhost/application")
+    with buildah.mounted(container) as root:
+        assert list(root.glob("usr/local/lib/python3.*/site-packages/otel_profiling_configurator/native/_native.*.so"))
     for name, value in environment(receiver).items():
         if name.startswith("OTEL_"):
             buildah("config", "--env", f"{name}={value}", container)

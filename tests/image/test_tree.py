@@ -10,7 +10,7 @@ import pytest
 
 from otel_profiling_distro import injection
 
-from .conftest import ARCH, IMAGES, build_tree
+from .conftest import ARCH, IMAGES, WHEELS, build_tree
 
 EACH = [(arch, libc) for arch in build_tree.MACHINES for libc in build_tree.FOLDERS]
 
@@ -38,14 +38,16 @@ def test_complete(arch, libc):
     for path in tree.rglob("*"):
         assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
     # Said once more, not by the code under test.
-    natives = sorted(path.name.split("-")[1] for path in (tree / "pyroscope").glob("_native.cpython-*.so"))
-    assert natives == ["310", "311", "312", "313", "314"]
+    for folder in ("pyroscope", "otel_profiling_configurator/native"):
+        natives = sorted(path.name.split("-")[1] for path in (tree / folder).glob("_native.cpython-*.so"))
+        assert natives == ["310", "311", "312", "313", "314"], folder
+    assert not list((tree / "otel_profiling_configurator").rglob("*.[ch]")), "sources"
     assert not list(tree.rglob("*grpc*/_cython")), "no gRPC"
 
 
 def test_reproducible(tmp_path):
     """Built again elsewhere it has the same files with the same content."""
-    own = build_tree.own_wheels(tmp_path)
+    own = build_tree.own_wheels(WHEELS, "musl", ARCH)
     again = tmp_path / "again"
     build_tree.build(again, "musl", ARCH, own)
     assert build_tree.tree_hash(again) == build_tree.tree_hash(IMAGES / ARCH / "autoinstrumentation-musl")
@@ -55,6 +57,29 @@ def test_native_module_missing(copy):
     """One CPython's is not there."""
     next((copy / "pyroscope").glob("_native.cpython-312-*")).unlink()
     assert_wrong(copy, r"pyroscope/_native: native modules for 310, 311, 313, 314; needed")
+
+
+def test_own_native_module_missing(copy):
+    """Without it labels would be kept by thread in each application, and nobody would notice here."""
+    shutil.rmtree(copy / "otel_profiling_configurator" / "native")
+    assert_wrong(copy, "otel_profiling_configurator/native/_native is missing")
+
+
+def test_own_wheel_missing(tmp_path):
+    """The wheels were made where a Python had no headers: the tree would serve that Python without a native module."""
+    for wheel in WHEELS.glob("*.whl"):
+        if "-cp313-musllinux_1_2_x86_64" not in wheel.name:
+            (tmp_path / wheel.name).symlink_to(wheel)
+    assert len(build_tree.own_wheels(tmp_path, "musl", "arm64")) == 6
+    with pytest.raises(build_tree.TreeError, match=r"0 of otel_profiling_configurator-\*-cp313-cp313-musllinux_1_2_x86_64"):
+        build_tree.own_wheels(tmp_path, "musl", "amd64")
+
+
+def test_name_that_python_does_not_look_for(copy):
+    """A module of ours for musl, in the tree for glibc, under the name that it has there: this CPython would not find it."""
+    native = next((copy / "otel_profiling_configurator" / "native").glob("_native.cpython-312-*"))
+    native.rename(native.with_name(native.name.replace("gnu", "musl")))
+    assert_wrong(copy, r"CPython 312: named in different ways: .*linux-musl\.so")
 
 
 def test_native_module_doubled(copy):
@@ -74,10 +99,11 @@ def test_other_processor(copy):
     assert_wrong(copy, r"pyroscope/_native\.cpython-310-x86_64-linux-gnu\.so: not for arm64", arch="arm64")
 
 
+@pytest.mark.parametrize("module", ["pyroscope/_native", "otel_profiling_configurator/native/_native"])
 @pytest.mark.parametrize(("folder", "libc"), [("autoinstrumentation", "musl"), ("autoinstrumentation-musl", "glibc")])
-def test_other_c_library(folder, libc):
+def test_other_c_library(folder, libc, module):
     """Some modules for musl have the names of those for glibc."""
-    assert_wrong(IMAGES / "amd64" / folder, rf"pyroscope/_native\.cpython-310-x86_64-linux-gnu\.so: not for {libc}", libc)
+    assert_wrong(IMAGES / "amd64" / folder, rf"{module}\.cpython-310-x86_64-linux-gnu\.so: not for {libc}", libc)
 
 
 def test_distributions(copy):

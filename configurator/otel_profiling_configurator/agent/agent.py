@@ -91,7 +91,10 @@ class Agent:
             logging.getLogger("pyroscope").setLevel(settings.log_level)
         # It warns that a forked child has no agent. In ours one is started.
         warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is running Pyroscope", DeprecationWarning)
-        gil_only = settings.gil_only and not wall  # a thread that waits does not hold the GIL
+        # By CPU clocks the agent is led to the threads that are to be sampled, and is not to choose among them itself.
+        wanted = settings.gil_only is None and "cpu" in settings.types
+        by_clocks = thread_labels.use_cpu_clocks(self.tags, settings.sample_rate if wanted else 0)
+        gil_only = settings.gil_only is not False and not wall and not by_clocks  # a thread that waits does not hold the GIL
         older_threads = thread_ids()
         self.running = bool(
             self._configure(
@@ -105,7 +108,7 @@ class Agent:
                 sample_rate=settings.sample_rate,
                 upload_interval=settings.upload_interval,
                 gil_only=gil_only,
-                oncpu=not wall,
+                oncpu=not wall and not by_clocks,
                 cpu_enabled="cpu" in settings.types or wall,
                 mem_enabled="memory" in settings.types,
                 enable_logging=settings.agent_logging,
@@ -180,6 +183,7 @@ class Agent:
                 except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.configure
                     report("give way to the application's Pyroscope agent")
             older_threads = thread_ids()
+            guarded("leave CPU clocks")(thread_labels.use_cpu_clocks)(self.tags, 0)
             # What is given by position may be anything, and other implementations have thread ids of their own accord.
             by_thread = (
                 bool(args[1:])

@@ -113,6 +113,24 @@ use_agent(PyObject *module, PyObject *arguments)
     return PyUnicode_FromString(why_not == NULL ? "" : why_not);
 }
 
+PyDoc_STRVAR(use_cpu_clocks_doc,
+"use_cpu_clocks(add_tag, rate, /)\n--\n\n"
+"Have an agent that is about to begin take its samples of threads that have used CPU time, so many for each second of it.\n\n"
+"Args:\n    add_tag: The function of its own module.\n    rate: Samples a second; 0 to leave it as the agent does it.\n\n"
+"Returns:\n    Whether it will.");
+
+static PyObject *
+use_cpu_clocks(PyObject *module, PyObject *arguments)
+{
+    PyObject *add_tag;
+    long rate;
+    if (!PyArg_ParseTuple(arguments, "Ol:use_cpu_clocks", &add_tag, &rate)) {
+        return NULL;
+    }
+    int can = state.is_active && rate > 0 && agent_library_use(add_tag) == NULL;
+    return PyBool_FromLong(agent_library_use_clocks(can ? 1000000000 / rate : 0));
+}
+
 PyDoc_STRVAR(leave_agent_doc,
 "leave_agent(remove, /)\n--\n\nThere is no agent any more whose samples could be labelled; with `remove` there is, without our labels.");
 
@@ -248,6 +266,7 @@ static PyMethodDef methods[] = {
     {"start", start, METH_VARARGS, start_doc},
     {"stop", stop, METH_NOARGS, stop_doc},
     {"use_agent", use_agent, METH_VARARGS, use_agent_doc},
+    {"use_cpu_clocks", use_cpu_clocks, METH_VARARGS, use_cpu_clocks_doc},
     {"leave_agent", leave_agent, METH_O, leave_agent_doc},
     {"by_thread", by_thread, METH_NOARGS, by_thread_doc},
     {"refresh", refresh, METH_NOARGS, refresh_doc},

@@ -199,6 +199,7 @@ thread_switch(Thread *thread, LabelSet *set)
     if (set != NULL) {
         set->threads++;
     }
+    cpu_clocks_wake(thread);
     agent_library_give(thread, alias);
     if (former != NULL) {
         former->threads--;
@@ -236,6 +237,7 @@ void
 threads_after_fork(void)
 {
     atomic_store(&ended_records, NULL);
+    cpu_clocks_after_fork();
     for (int i = 0; i < BUCKETS; i++) {
         atomic_store(&buckets[i], NULL);
     }
@@ -243,6 +245,7 @@ threads_after_fork(void)
     records_in_use = 0;
     for (Thread *thread = all_records; thread != NULL; thread = thread->next_record) {
         atomic_store(&thread->is_between, 0);
+        atomic_store(&thread->is_awake, 0);
         if (thread == own_record) {
             PyThreadState *python_state = atomic_load(&thread->state);
             records_in_use++;

@@ -111,6 +111,16 @@ def agent_started(writer: TagWriter, *, aliases: bool) -> None:
     refresh()
 
 
+def use_cpu_clocks(writer: TagWriter, rate: int) -> bool:
+    """Have an agent that is about to start sample threads by their CPU clocks; return whether it will.
+
+    Args:
+        writer: The native module of the agent.
+        rate: Samples a second of CPU time; 0 to leave it to the agent whom it samples.
+    """
+    return _is_native and native.use_cpu_clocks(writer.add_thread_tag, rate if _aliases_wanted else 0)
+
+
 def agent_stopped() -> None:
     """Label nothing any more: the agent has stopped."""
     by_thread.forget()

@@ -1,0 +1,34 @@
+"""What was installed from wheels is the native form, and as right as an installation of a developer's.
+
+Runs where nothing else of the repository is but the tests: see ``slim.sh`` and ``musl.sh``.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..integration.conftest import assert_accurate, receiver, run  # noqa: F401 - fixtures
+
+HERE = Path(__file__).parent
+HANDLERS = 8
+
+
+def test_form(run):  # noqa: F811 - the fixture
+    """The native module was loaded, from an installed wheel; on Linux samples find their labels by aliases."""
+    app = run(HERE / "form.py")
+    assert app.exit_code == 0, app.errors
+    assert app.errors == ""
+    assert app.told["mode"] == ("aliases" if sys.platform == "linux" else "by thread"), app.told
+    assert "site-packages" in app.told["file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there labels are kept by thread")
+def test_short_turns(run):  # noqa: F811 - the fixture
+    """Tasks of asyncio take turns of 0.2 ms: 99.5 % of all samples have the right span."""
+    app = run("short_turns.py", "tasks", str(HANDLERS), "0.0002", "10")
+    assert app.exit_code == 0, app.errors
+    assert app.errors == ""
+    groups = [(app.samples_of(function), {"span_name": name}) for function, name in app.told.items()]
+    assert len(groups) == HANDLERS
+    assert assert_accurate(groups, 0.995, chance=True) > 500
