@@ -50,6 +50,7 @@ class Keeper:
         self._result: Any = None
         self._error: Exception | None = None
         self._thread = 0
+        self._waits = False
         self.has_own_table = False
         """Whether the agent's descriptors are out of the application's sight, and its words come to `take_words`."""
 
@@ -65,10 +66,17 @@ class Keeper:
         with _no_collection():
             start_thread(self._keep, ())
             self._started.acquire()
+        self._waits = True
         return self._outcome()
 
     def stop(self, function: Callable[[], Any], seconds: float) -> bool:
-        """Call `function` on the thread, at most once; return whether it has ended within `seconds`; raise as `start` does."""
+        """Call `function` on the thread, which ends then; return whether that took at most `seconds`; raise as `start` does.
+
+        The second time, and where nothing was started, it does nothing.
+        """
+        waits, self._waits = self._waits, False
+        if not waits:
+            return True
         self._function = function
         with _no_collection():
             self._go.release()
