@@ -30,7 +30,11 @@ _REMEDIES = {
     429: "Raise the server's limit (max-global-series-per-tenant, ingestion-rate-mb), or have fewer series: "
     "OTEL_PROFILING_SPAN_NAME_SCOPE=none, OTEL_PROFILING_RESOURCE_LABELS.",
 }
-_UNREACHED = f"Does a Pyroscope listen there? See {_ADDRESS}."
+_UNREACHED = (
+    f"Does the name in {_ADDRESS} resolve, does a Pyroscope listen there and answer within 10 s, and, with https, is its "
+    "certificate one to trust (SSL_CERT_FILE)?"
+)
+"""The agent does not say which of these it was."""
 _OTHER = "See the server's log."
 
 
