@@ -38,10 +38,10 @@ def main(path: Path) -> None:
     """Draw it."""
     picture = Picture(
         "One sample's way",
-        "On one thread, GET /a, GET /b, GET /a and GET /c take turns, and the thread context record says alias 1, alias 2, "
-        "alias 1 and alias 3. During the first GET /a the agent's sampler copies the thread's state, in which alias 1 takes the "
-        "place of the thread's id, and reads the stack. It is recorded during GET /b: alias 1 leads to the labels of GET /a, "
-        "where the thread's id would have led to those of GET /b. Every 10 seconds samples are sent to Pyroscope.",
+        "On one thread, GET /a, GET /b, GET /a and GET /c take turns. The thread context record says alias 1, alias 2, alias 1 "
+        "and alias 3. During the first GET /a the agent's sampler copies the thread's state, in which alias 1 takes the place "
+        "of the thread's id, and reads the stack. It is recorded during GET /b: alias 1 leads to the labels of GET /a, where "
+        "the thread's id would have led to those of GET /b. Every 10 seconds samples are sent to Pyroscope.",
         STYLE,
         COLOURS,
     )

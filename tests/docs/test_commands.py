@@ -119,9 +119,7 @@ def test_start_line(receiver: Receiver, tmp_path: Path) -> None:
     assert form == "aliases"
 
 
-@pytest.mark.parametrize(
-    "block", [block for page in PAGES for block in blocks(page, "python")], ids=lambda block: block.place
-)
+@pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page, "python")], ids=lambda block: block.place)
 def test_python(block: Block, receiver: Receiver, tmp_path: Path) -> None:
     """Each example in Python runs."""
     done = subprocess.run(

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from otel_profiling_configurator import environment_variables, settings
+from otel_profiling_configurator.agent import words
 from otel_profiling_configurator.agent.resource_labels import USUAL_NAMES
+from otel_profiling_configurator.agent.server_watch import Losses
 
 from otel_profiling_distro.commands.main import _parser
 
@@ -132,6 +134,17 @@ def test_labels_of_the_resource() -> None:
     """The page of labels has every attribute that becomes one by default, under its name."""
     rows = dict(re.findall(r"^\| `([a-z0-9.]+)`[^|]* \| `(\w+)` \|$", (DOCS / "labels.md").read_text(), re.MULTILINE))
     assert rows == {attribute: name for attribute, name in USUAL_NAMES.items() if attribute != "process.pid"}
+
+
+def test_lost_profiles() -> None:
+    """The warning that the page shows is the one that comes, and each answer of a server that has a remedy has a row."""
+    page = DOCS / "troubleshooting.md"
+    (shown,) = [block for block in blocks(page, "text") if "WARNING" in block.text]
+    failures = words.read("Sending Session failed 401 no org id").failures
+    said = f"otel-profiling WARNING: {Losses('http://pyroscope:4040', 30).after(failures, 0.0)}"
+    assert re.fullmatch(re.escape(" ".join(shown.text.split())).replace(r"\(\.\.\.\)", r"\(.*\)"), said)
+    rows = re.findall(r"^\| (\d{3}(?:, \d{3})*) \|", page.read_text(), re.MULTILINE)
+    assert {int(status) for row in rows for status in row.split(", ")} == set(words._REMEDIES)
 
 
 @each_page
