@@ -82,10 +82,11 @@ def test_short_threads(run, milliseconds):
 @pytest.mark.parametrize("threading", [{}, UNWATCHED], ids=["instrumented", "not instrumented"])
 def test_span_attached_while_a_thread_ends(run, aliases, threading):
     """No later thread has it, whatever id and whatever address that gets, and nothing is left of each thread."""
-    app = run("late_attach.py", "2000", OTEL_PROFILING_ALIASES=aliases, MALLOC_ARENA_MAX="1", **threading)
+    app = run("late_attach.py", OTEL_PROFILING_ALIASES=aliases, MALLOC_ARENA_MAX="1", **threading)
     assert app.exit_code == 0, app.errors
-    assert_accurate([(app.samples_of("busy_plain"), NOTHING)], 1.0)
-    assert app.told["grown"] < 500_000, "less than half a KiB for each thread"
+    share = 1.0 if aliases == "true" else 0.97  # by thread, a sample may be recorded when another thread has the id
+    assert_accurate([(app.samples_of("busy_plain"), NOTHING)], share)
+    assert app.told["grown"] < 5_000_000, "less than half a KiB for each of ten thousand threads"
 
 
 def test_labels_of_the_application(run):

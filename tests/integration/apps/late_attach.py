@@ -1,18 +1,17 @@
 """A destructor attaches a span while its thread ends, and nobody detaches it; threads that come later have no span.
 
-Argument: how many threads of each kind. Tells by how many bytes the process has grown since half of them had ended.
+Tells by how many bytes the process grows with some thousand such threads.
 """
 
 import gc
 import json
 import resource
-import sys
 import threading
 
 from busy import busy_function, tracer
 from opentelemetry import context, trace
 
-COUNT = int(sys.argv[1])
+SHORT, LONG, VERY_MANY = 0.002, 0.02, 10_000
 busy_span, busy_plain = busy_function("busy_span"), busy_function("busy_plain")
 local = threading.local()
 
@@ -22,28 +21,37 @@ class Late:
         context.attach(trace.set_span_in_context(span))
 
 
-def with_span():
+def with_span(seconds=SHORT):
     local.late = Late()
     with tracer.start_as_current_span("GET /"):
-        busy_span(0.002)
+        busy_span(seconds)
 
 
 def plain():
-    busy_plain(2 / COUNT)
+    busy_plain(LONG)
 
 
-def run(target):
-    thread = threading.Thread(target=target)
-    thread.start()
-    thread.join()
+def without_work():
+    with_span(0)
+
+
+def run(target, times=1):
+    for _ in range(times):
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+
+
+def most_memory():
+    gc.collect()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 span = tracer.start_span("late")
-for number in range(COUNT):
+for _ in range(100):
     run(with_span)
     run(plain)
-    if number == COUNT // 2:
-        gc.collect()
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-gc.collect()
-print(json.dumps({"grown": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024}))
+run(without_work, VERY_MANY // 5)
+before = most_memory()
+run(without_work, VERY_MANY)
+print(json.dumps({"grown": most_memory() - before}))
