@@ -53,7 +53,7 @@ unit: $(VENV)/ready
 	$(VENV)/bin/pytest tests/unit
 
 docs: $(DOCS)/ready
-	$(DOCS)/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
 
 docs-test: $(VENV)/ready
 	$(VENV)/bin/pytest tests/docs
