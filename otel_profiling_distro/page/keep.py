@@ -151,6 +151,6 @@ def to_pprof(tree: Tree, kind: str) -> bytes:
 def file_name(text: str) -> str:
     """Return a file's name that says `text`: only plain characters, not too long, and others for other texts."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:_LONGEST_NAME]
-    if plain == text:
+    if plain and plain == text:
         return plain
     return f"{plain or 'x'}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
