@@ -7,7 +7,9 @@ DISTROS := .venv-distros-$(TAG)
 OLDEST := .venv-oldest-$(TAG)
 FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
+APPLICATIONS := .venv-applications-$(TAG)
 DEMO := .venv-demo-$(TAG)
+PAGE := .venv-page-$(TAG)
 BENCH := .venv-bench-$(TAG)
 RELEASE := .venv-release-$(TAG)
 INSTALLED := .venv-installed-$(TAG)
@@ -18,11 +20,11 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo \
-	wheels wheels-complete wheels-test installed slim-test musl-test bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
+	@echo 'make page     the front end of the page that make demo ends with; needs Node.js (page-test: in a real browser)'
 	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
 	@echo 'make wheels   what is published, in dist/: native wheels for each platform and each Python with headers here, pure'
 	@echo '              ones, sources; checked'
@@ -66,6 +68,9 @@ distros: $(DISTROS)/ready
 
 frameworks: $(FRAMEWORKS)/ready
 	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py
+
+applications: $(APPLICATIONS)/ready
+	$(APPLICATIONS)/bin/pytest tests/integration/test_more_applications.py
 
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
@@ -123,8 +128,18 @@ injection: $(VENV)/ready
 servers: $(SERVERS)/ready
 	$(SERVERS)/bin/pytest tests/integration/test_servers.py
 
+# Without the page where it can't be built; a line says why.
 demo: $(DEMO)/ready
+	@$(PYTHON) frontend/build_page.py || true
 	$(DEMO)/bin/otel-profiling demo
+
+# The front end, which wheels bring along.
+page:
+	$(PYTHON) frontend/build_page.py
+
+# In a real browser: Debian's chromium, or what CHROMIUM names.
+page-test: page $(PAGE)/ready
+	$(PAGE)/bin/pytest tests/page
 
 # One after the other, also with `make -j`: each wants the machine for itself.
 bench: $(BENCH)/ready
@@ -182,6 +197,9 @@ $(DISTROS)/ready: $(SOURCES)
 $(FRAMEWORKS)/ready: $(SOURCES)
 	$(call virtual_environment,$(FRAMEWORKS),--editable ./configurator --editable . --group frameworks)
 
+$(APPLICATIONS)/ready: $(SOURCES)
+	$(call virtual_environment,$(APPLICATIONS),--editable ./configurator --editable . --group applications)
+
 $(SERVERS)/ready: $(SOURCES)
 	$(call virtual_environment,$(SERVERS),--editable ./configurator --editable . --group servers)
 
@@ -193,6 +211,9 @@ $(OLDEST)/ready: $(SOURCES) tests/oldest.txt $(CONFIGURATOR)
 $(BENCH)/ready: $(SOURCES)
 	$(call virtual_environment,$(BENCH),--editable ./configurator --editable . --group bench)
 
+$(PAGE)/ready: $(SOURCES)
+	$(call virtual_environment,$(PAGE),--editable ./configurator --editable '.[page]' --group page)
+
 $(RELEASE)/ready: pyproject.toml
 	$(call virtual_environment,$(RELEASE),--group release)
 
@@ -200,4 +221,5 @@ $(DEMO)/ready: $(SOURCES)
 	$(call virtual_environment,$(DEMO),--editable ./configurator --editable '.[demo]')
 
 clean:
+	rm -rf frontend/node_modules otel_profiling_distro/page/static
 	rm -rf .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
-import math
 import os
 import sys
-from contextlib import ExitStack
-from typing import TextIO
+import threading
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -16,11 +16,13 @@ from rich.text import Text
 from otel_profiling_distro.demo.contract import SERVICE_NAME, SHOP_MODULE, STOP_AT_EOF
 from otel_profiling_distro.demo.service import Service, ServiceError, environment, instrumented
 from otel_profiling_distro.demo.traffic import Outcome, send_traffic
-from otel_profiling_distro.receiver import Receiver
-from otel_profiling_distro.report import render, summarise
 
 from .backend import require_reachable, url
 from .failure import CommandError
+from .listening import add_bounds, open_page, port, positive, receiver_of, require_extra, start
+
+if TYPE_CHECKING:
+    from otel_profiling_distro.receiver import Receiver
 
 NAME = "demo"
 HELP = "Profile a small bundled web service and show which route and which span its CPU time went to."
@@ -28,20 +30,21 @@ HELP = "Profile a small bundled web service and show which route and which span 
 _NEEDED = ("flask", "asgiref", "opentelemetry.instrumentation.flask")
 """Modules of the extra `demo`: Flask, what its async views need, and what makes its requests spans."""
 
-_LAST_PORT = 65_535
-
 _PLAIN_WIDTH = 110
 """Columns where the output is no terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the demo."""
-    parser.add_argument("--seconds", type=_seconds, default=10.0, help="how long to send traffic (default: 10)")
+    parser.add_argument("--seconds", type=positive, default=10.0, help="how long to send traffic (default: 10)")
     parser.add_argument("--server", type=url, metavar="URL", help="send profiles to this Pyroscope instead")
     parser.add_argument("--otlp", type=url, metavar="URL", help="send traces to this OTLP/HTTP endpoint instead")
     parser.add_argument(
-        "--port", type=_port, default=0, help="port of the embedded receiver on 127.0.0.1 (default: any that is free)"
+        "--port", type=port, default=0, help="port of the embedded receiver on 127.0.0.1 (default: any that is free)"
     )
+    parser.add_argument("--open", action="store_true", help="open the page in a browser at the end")
+    parser.add_argument("--keep", action="store_true", help="keep the page until Ctrl-C, as is done in a terminal")
+    add_bounds(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,21 +61,34 @@ def run(arguments: argparse.Namespace) -> int:
         if address is not None:
             require_reachable(option, address)
 
+    require_extra()
     console = _console(sys.stdout)
-    with ExitStack() as stack:
-        receiver = Receiver(port=arguments.port)
-        try:
-            stack.enter_context(receiver)
-        except OSError as error:
-            raise CommandError(f"can't listen on port {arguments.port}: {error.strerror or error}") from error
+    elsewhere = bool(arguments.server or arguments.otlp)
+    # Where nobody is there to look, as in a pipe, the report is all.
+    shown = not elsewhere and (arguments.keep or arguments.open or (sys.stdin.isatty() and sys.stdout.isatty()))
+    receiver = receiver_of(arguments, "127.0.0.1", [arguments.port])
+    shown = start(receiver, [arguments.port], page=shown)
+    try:
         outcome = _profile(arguments, receiver.url)
-    if outcome.failures:
-        print(f"{len(outcome.failures)} requests failed, the first: {outcome.failures[0]}", file=sys.stderr)
-    if arguments.server or arguments.otlp:
-        _say_where_to_look(console, arguments.server, arguments.otlp)
-    else:
-        _report(console, receiver)
+        if outcome.failures:
+            print(f"{len(outcome.failures)} requests failed, the first: {outcome.failures[0]}", file=sys.stderr)
+        if elsewhere:
+            _say_where_to_look(console, arguments.server, arguments.otlp)
+        else:
+            _report(console, receiver)
+        if shown:
+            _show(console, arguments, receiver.url)
+    finally:
+        receiver.stop()
     return 0
+
+
+def _show(console: Console, arguments: argparse.Namespace, address: str) -> None:
+    console.print(Text(f"Flame graphs, traces and routes until Ctrl-C: {address}"))
+    if arguments.open:
+        open_page(address)
+    with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+        threading.Event().wait()
 
 
 def _profile(arguments: argparse.Namespace, receiver_url: str) -> Outcome:
@@ -95,6 +111,8 @@ def _profile(arguments: argparse.Namespace, receiver_url: str) -> Outcome:
 
 
 def _report(console: Console, receiver: Receiver) -> None:
+    from otel_profiling_distro.report import render, summarise  # noqa: PLC0415 - imports the receiver, which needs the extra
+
     samples, spans = receiver.samples(SERVICE_NAME), receiver.spans(SERVICE_NAME)
     for what, received in (("profiles", samples), ("traces", spans)):
         if not received:
@@ -115,19 +133,3 @@ def _say_where_to_look(console: Console, server: str | None, otlp: str | None) -
 def _console(stream: TextIO) -> Console:
     """Return a console that fits its terminal, or prints plain text of a width that the tables need."""
     return Console(file=stream, highlight=False, width=None if stream.isatty() else _PLAIN_WIDTH)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError("must be more than 0")
-    return seconds
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > _LAST_PORT:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {_LAST_PORT}")
-    return int(text)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from otel_profiling_distro.version import __version__
 
-from . import demo
+from . import demo, run, serve
 from .failure import FAILED, INTERRUPTED, TERMINATED, CommandError, Terminated
 
 _PROGRAM = "otel-profiling"
@@ -31,7 +31,7 @@ class Command(Protocol):
         """Do it and return the exit code; `CommandError` says what went wrong."""
 
 
-_COMMANDS: tuple[Command, ...] = (demo,)
+_COMMANDS: tuple[Command, ...] = (run, serve, demo)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

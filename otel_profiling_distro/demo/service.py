@@ -54,14 +54,18 @@ def environment(base: Mapping[str, str], server: str | None, otlp: str | None, r
     return result
 
 
-def instrumented(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs `module` under `opentelemetry-instrument`, with this interpreter."""
+def launcher() -> list[str]:
+    """Return the command `opentelemetry-instrument`, of this interpreter."""
     # Beside the interpreter as it was called, not as it resolves: a virtual environment's is a link.
     script = Path(sys.executable).parent / "opentelemetry-instrument"
-    launcher = [str(script)]
-    if not script.exists():
-        launcher = [sys.executable, "-c", "from opentelemetry.instrumentation.auto_instrumentation import run; run()"]
-    return [*launcher, sys.executable, "-m", module, *arguments]
+    if script.exists():
+        return [str(script)]
+    return [sys.executable, "-c", "from opentelemetry.instrumentation.auto_instrumentation import run; run()"]
+
+
+def instrumented(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs `module` under `opentelemetry-instrument`, with this interpreter."""
+    return [*launcher(), sys.executable, "-m", module, *arguments]
 
 
 class Service:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+PROFILE_ID = "pyroscope.profile.id"
+"""Attribute of a span that owns a profile: the ``span_id`` label of its samples."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One line of a sample's stack."""
+class Frame(NamedTuple):
+    """One line of a sample's stack. A tuple, since stacks are looked up by their frames for each sample that comes in."""
 
     function: str
     filename: str
@@ -44,6 +46,17 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """What one process measured in one stretch of time."""
+
+    start_ns: int
+    """Since the epoch; 0 where the sender does not say."""
+    duration_ns: int
+    series: Mapping[str, str]
+    samples: list[Sample]
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """One finished span. Ids are lower-case hex, times nanoseconds since the epoch."""
 
@@ -59,6 +72,12 @@ class Span:
     attributes: Mapping[str, Any]
     resource: Mapping[str, Any]
 
+    @property
+    def profile_id(self) -> str | None:
+        """What the ``span_id`` label of its samples is; None where it owns no profile."""
+        value = self.attributes.get(PROFILE_ID)
+        return str(value) if value else None
+
 
 @dataclass(frozen=True, slots=True)
 class Push:
@@ -72,3 +91,12 @@ class Push:
     """Labels of each series in the request."""
     status: int
     """What the receiver answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An upload that was answered with an error."""
+
+    status: int
+    words: str
+    """What the answer said, as the sender may show it."""

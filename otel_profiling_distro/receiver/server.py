@@ -1,28 +1,33 @@
-"""Stands in for Pyroscope and for an OpenTelemetry collector, on one loopback port, so that what an application really
-sends can be looked at: by `otel-profiling demo` and by the integration tests.
+"""Stands in for Pyroscope and for an OpenTelemetry collector, so that what an application really sends can be looked at: by
+`otel-profiling` on an engineer's own machine, and by the integration tests.
 
 It speaks as much of both protocols as agents and exporters use: Pyroscope's push API and OTLP over HTTP, in protobuf.
+It refuses what a real Pyroscope refuses, see `rules`, and remembers what it refused.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
-import socketserver
-import sys
 import threading
-import time
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, cast
 
-from .body import MAX_BODY, BodyError, decode_content
-from .model import Push, Sample, Span
-from .otlp import decode_traces
-from .pprof import decode_push
+import uvicorn
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
-PUSH_PATH = "/push.v1.PusherService/Push"
+from .application import application
+from .intake import Intake
+from .model import Push, Refusal, Sample, Span
+from .origin import Origins
+from .store import Bounds, Store
+
+_BACKLOG = 128
+"""Connections that wait: a burst of fifty applications at once must not be turned away."""
+
+_START_SECONDS = 30.0
 
 
 class Receiver:
@@ -31,25 +36,50 @@ class Receiver:
     Args:
         host: Address to listen on.
         port: Port to listen on; 0 takes a free one.
+        more_ports: Further ports, on which the same is answered.
         push_status: HTTP status to answer pushes with. Profiles are kept only where it says success.
         push_delay: Seconds to wait before a push is answered.
+        tenant: Refuse pushes that are not of this tenant, by ``X-Scope-OrgID`` or the user of basic auth; None asks for none.
+        series_limit: Refuse series beyond this number, known ones are still taken; None sets no limit.
+        bounds: How much is kept, the oldest goes first; None keeps everything.
+        hosts: Names of this machine that requests may use, besides addresses and ``localhost``.
+        remembered: How many of the last pushes and refusals are remembered; None: all.
 
     `push_status` and `push_delay` may be changed at any time, to play a server that refuses, fails or hangs.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, push_status: int = 200, push_delay: float = 0.0) -> None:
-        self.push_status = push_status
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        more_ports: Iterable[int] = (),
+        push_status: int = 200,
+        push_delay: float = 0.0,
+        tenant: str | None = None,
+        series_limit: int | None = None,
+        bounds: Bounds | None = None,
+        hosts: Iterable[str] = (),
+        remembered: int | None = None,
+    ) -> None:
         self.push_delay = push_delay
-        self._address = (host, port)
-        self._url: str | None = None
+        self.store = Store(bounds)
+        self._intake = Intake(self.store, push_status, tenant, series_limit, remembered)
+        self._origins = Origins.of(hosts)
+        self._addresses = [(host, port), *((host, more) for more in more_ports)]
+        self._urls: list[str] = []
+        self._sockets: list[socket.socket] = []
         self._server: _Server | None = None
-        # Set by stop(): ends the waits of handlers that play a hanging server.
-        self._stopped = threading.Event()
-        # Guards the three lists below, which handler threads fill.
-        self._lock = threading.Lock()
-        self._samples: list[Sample] = []
-        self._spans: list[Span] = []
-        self._pushes: list[Push] = []
+        self._thread: threading.Thread | None = None
+
+    @property
+    def push_status(self) -> int:
+        """HTTP status that pushes are answered with."""
+        return self._intake.push_status
+
+    @push_status.setter
+    def push_status(self, status: int) -> None:
+        self._intake.push_status = status
 
     @property
     def url(self) -> str:
@@ -58,38 +88,54 @@ class Receiver:
         Raises:
             RuntimeError: the receiver was never started.
         """
-        if self._url is None:
+        if not self._urls:
             raise RuntimeError("the receiver has no address before start()")
-        return self._url
+        return self._urls[0]
 
-    def start(self) -> None:
-        """Listen, and serve in threads of its own.
+    @property
+    def urls(self) -> list[str]:
+        """The URL of each port, in the order in which they were given; empty before `start`."""
+        return list(self._urls)
+
+    def start(self, pages: Sequence[BaseRoute] = ()) -> None:
+        """Listen, and serve in a thread of its own.
+
+        Args:
+            pages: Routes for browsers, to be answered too.
 
         Raises:
-            OSError: the address can't be had, for instance because the port is in use.
+            OSError: an address can't be had, for instance because a port is in use.
             RuntimeError: the receiver was started before.
         """
-        if self._url is not None:
+        if self._urls:
             raise RuntimeError("a receiver starts only once")
-        self._server = _Server(self._address, self)
-        host, port = self._server.server_address[:2]
-        self._url = f"http://{host!s}:{port}"
-        threading.Thread(
-            # The default poll interval of half a second is what stop() would take.
-            target=self._server.serve_forever,
-            kwargs={"poll_interval": 0.02},
-            name="otel-profiling-receiver",
-            daemon=True,
-        ).start()
+        try:
+            for host, port in self._addresses:
+                self._sockets.append(socket.create_server((host, port), family=_family(host), backlog=_BACKLOG))
+        except OSError:
+            self._close_sockets()
+            raise
+        self._urls = [_url(listener) for listener in self._sockets]
+        server = self._server = _Server(application(self._intake, self._wait, self._origins, pages))
+        self._thread = threading.Thread(
+            target=server.run_until_stopped, args=(self._sockets,), name="otel-profiling-receiver", daemon=True
+        )
+        self._thread.start()
+        if not server.is_ready.wait(_START_SECONDS) or not server.started:
+            self.stop()
+            raise OSError("the server did not start")
 
     def stop(self) -> None:
-        """Close the port and every connection, without waiting for requests in progress. What arrived stays here."""
-        self._stopped.set()
+        """Close the ports and every connection, without waiting for requests in progress. What arrived stays here."""
         server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
-            server.close_connections()
+        if server is not None and self._thread is not None:
+            server.stop()
+            self._thread.join()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        while self._sockets:
+            self._sockets.pop().close()
 
     def __enter__(self) -> Receiver:
         self.start()
@@ -99,134 +145,94 @@ class Receiver:
         self.stop()
 
     def samples(self, service_name: str | None = None) -> list[Sample]:
-        """Return the samples that arrived so far, of one service or of all."""
-        with self._lock:
-            return [s for s in self._samples if service_name is None or s.series.get("service_name") == service_name]
+        """Return the samples that arrived so far and are kept, of one service or of all."""
+        return self.store.samples(service_name)
 
     def spans(self, service_name: str | None = None) -> list[Span]:
-        """Return the spans that arrived so far, of one service or of all."""
-        with self._lock:
-            return [s for s in self._spans if service_name is None or s.resource.get("service.name") == service_name]
+        """Return the spans that arrived so far and are kept, of one service or of all."""
+        return self.store.spans(service_name)
 
     def pushes(self) -> list[Push]:
         """Return every push so far, in the order of their arrival, refused ones too."""
-        with self._lock:
-            return list(self._pushes)
+        return self._intake.pushes()
 
-    def _accept_push(self, body: bytes, headers: dict[str, str]) -> int:
-        received = time.time()
-        series, samples = decode_push(body)
-        status = self.push_status
-        with self._lock:
-            self._pushes.append(Push(received, headers, series, status))
-            if status < HTTPStatus.MULTIPLE_CHOICES:
-                self._samples.extend(samples)
-        # Recorded first: a test of a hanging server can see that the push arrived.
+    def refusals(self) -> list[Refusal]:
+        """Return every upload so far that was answered with an error, in the order of their arrival."""
+        return self._intake.refusals()
+
+    async def _wait(self) -> None:
         if self.push_delay > 0:
-            self._stopped.wait(self.push_delay)
-        return status
-
-    def _accept_traces(self, body: bytes) -> int:
-        spans = decode_traces(body)
-        with self._lock:
-            self._spans.extend(spans)
-        return HTTPStatus.OK
+            await asyncio.sleep(self.push_delay)  # stop() cancels it
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # A test's burst of connections must not be turned away; socketserver's default is 5.
-    request_queue_size = 128
+class _Server(uvicorn.Server):
+    """uvicorn's server, in any thread, that can be stopped at once from any other."""
 
-    def __init__(self, address: tuple[str, int], receiver: Receiver) -> None:
-        self.receiver = receiver
-        self._connections: set[socket.socket] = set()
-        self._connections_lock = threading.Lock()
-        super().__init__(address, _Handler)
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                # Nothing is said: standard error belongs to the program that embeds the receiver.
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                loop="asyncio",
+                # The pure implementation, whatever is installed: tests see the same as users.
+                http="h11",
+                ws="none",
+                lifespan="off",
+                server_header=False,
+                # No time-out of a client's idle connection: agents keep theirs for the time between two uploads.
+                timeout_keep_alive=300,
+            )
+        )
+        self.is_ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._serving: asyncio.Task[None] | None = None
 
-    def server_bind(self) -> None:
-        # Not HTTPServer's: that asks the resolver for the host's full name, which can take seconds.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._connections_lock:
-            self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._connections_lock:
-            self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def close_connections(self) -> None:
-        """Hang up on every client: a kept-alive connection would otherwise be served after the port is closed."""
-        with self._connections_lock:
-            for connection in self._connections:
-                with contextlib.suppress(OSError):  # the client hung up first
-                    connection.shutdown(socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that goes away, or our own stop(), is no fault; anything else is ours and shows its traceback.
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Headers and body are written apart: without this, Nagle and delayed ACKs cost 40 ms a request.
-    disable_nagle_algorithm = True
-
-    def do_POST(self) -> None:
-        receiver = cast(_Server, self.server).receiver
-        body = self._read_body()
-        if body is None:
-            return
+    def run_until_stopped(self, sockets: list[socket.socket]) -> None:
+        """Serve; what a thread does."""
         try:
-            if self.path == PUSH_PATH:
-                status = receiver._accept_push(self._decode(body), {k.lower(): v for k, v in self.headers.items()})
-                self._answer(status, content_type="application/proto")
-            elif self.path == "/v1/traces":
-                self._answer(receiver._accept_traces(self._decode(body)))
-            elif self.path in {"/v1/metrics", "/v1/logs"}:
-                self._answer(HTTPStatus.OK)
-            else:
-                self._complain(HTTPStatus.NOT_FOUND, f"nothing at {self.path}: profiles go to {PUSH_PATH}")
-        except BodyError as error:
-            self._complain(HTTPStatus.BAD_REQUEST, str(error))
+            with contextlib.suppress(asyncio.CancelledError):
+                asyncio.run(self._run(sockets))
+        finally:
+            self.is_ready.set()
 
-    def do_GET(self) -> None:
-        self._complain(HTTPStatus.METHOD_NOT_ALLOWED, "this receiver only takes POST requests")
+    async def _run(self, sockets: list[socket.socket]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._serving = asyncio.ensure_future(self.serve(sockets))
+        await self._serving
 
-    def _read_body(self) -> bytes | None:
-        """Return the body as sent; where it can't be read, answer, close the connection and return None."""
-        try:
-            length = int(self.headers.get("content-length", ""))
-        except ValueError:
-            length = -1
-        if length < 0 or length > MAX_BODY:
-            self.close_connection = True
-            if length < 0:
-                self._complain(HTTPStatus.LENGTH_REQUIRED, "a request needs a content-length")
-            else:
-                self._complain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {MAX_BODY} bytes")
-            return None
-        return self.rfile.read(length)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
+        await super().startup(sockets)
+        self.is_ready.set()
 
-    def _decode(self, body: bytes) -> bytes:
-        return decode_content(body, self.headers.get("content-encoding", ""))
+    def stop(self) -> None:
+        """End every connection and then serving; from another thread."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                loop.call_soon_threadsafe(self._end)
 
-    def _complain(self, status: int, message: str) -> None:
-        self._answer(status, f"{message}\n".encode(), "text/plain; charset=utf-8")
+    def _end(self) -> None:
+        for connection in list(self.server_state.connections):
+            # A kept-alive connection would otherwise be served after the port is closed.
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        for server in self.servers:
+            server.close()
+        if self._serving is not None:
+            self._serving.cancel()
 
-    def _answer(self, status: int, body: bytes = b"", content_type: str = "application/x-protobuf") -> None:
-        self.send_response(status)
-        self.send_header("content-type", content_type)
-        self.send_header("content-length", str(len(body)))
-        if self.close_connection:
-            self.send_header("connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the method that it replaces
-        """Say nothing: standard error belongs to the program that embeds the receiver."""
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,4 +1,4 @@
-/* What the agent's library is given to read, and what it says.
+/* What the agent's library is given to read.
  *
  * The sampler copies a thread's state, `PyThreadState`, out of its own process with `process_vm_readv`, then the stack, and its
  * recorder finds the labels by the thread's id in that copy some 0.1 to 0.4 ms later. So the copy, and only that, is given another
@@ -6,14 +6,15 @@
  * moment at which its stack was read.
  *
  * For that, what the library imports is replaced: `process_vm_readv`; `clock_nanosleep`, which tells where a sample ends;
- * `pthread_self`, by which the agent learns for whom a label is; and `write`, by which it says what it could not send.
- * (pyroscope-io 1.4.)
+ * `pthread_self`, by which the agent learns for whom a label is; and `readdir64`, by which it lists the process's threads to ask
+ * for the state of each. (pyroscope-io 1.4.)
  */
 
 #include "native.h"
 
 #ifdef HAS_AGENT_LIBRARY
 
+#include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -50,6 +51,10 @@ static _Atomic int writing;            /* aliases that labels are being written 
 
 static _Thread_local uint64_t written_for;  /* the alias that labels are being written for */
 static _Thread_local int is_sampler;
+static _Atomic int uses_clocks;
+static const void *head_address;            /* of the pointer to the newest thread's state, by which a sample begins */
+static _Thread_local int has_slept;         /* the sampler, so that it has begun to take samples */
+static _Thread_local int reads_gil;         /* the next thing that it copies is who holds the GIL */
 static _Thread_local Thread *being_read;    /* whose stack the sampler has begun to read */
 static _Thread_local int copies_left;       /* until its top is read */
 
@@ -89,6 +94,35 @@ agent_library_gave(uint64_t alias)
     return 0;
 }
 
+/* The sampler begins a sample where it copies the pointer to the newest thread's state, and goes on with who holds the GIL: which is
+ * of no use here. Whether this was one of the two. */
+static int
+lead(const struct iovec *local, const struct iovec *remote)
+{
+    if (reads_gil) {
+        reads_gil = 0;
+        const size_t locked_at = 2 * sizeof(void *);  /* in `_gil_runtime_state` of 3.12 to 3.14; before, a pointer is copied */
+        if (local->iov_len == sizeof(void *)) {
+            memset(local->iov_base, 0, sizeof(void *));
+        }
+        else if (local->iov_len >= locked_at + sizeof(int)) {
+            memset((char *)local->iov_base + locked_at, 0, sizeof(int));
+        }
+        return 1;
+    }
+    if (local->iov_len != sizeof(void *) || (head_address != NULL && remote->iov_base != head_address)) {
+        return 0;
+    }
+    head_address = remote->iov_base;
+    atomic_fetch_add(&samples, 1);
+    being_read = NULL;
+    const void *first = *(const void **)local->iov_base;
+    first = cpu_clocks_choose(first);
+    memcpy(local->iov_base, &first, sizeof first);
+    reads_gil = 1;
+    return 1;
+}
+
 /* The sampler has copied something: let its copy of a thread's state have the alias. On an agent's thread, without the GIL. */
 static void
 give_alias(const struct iovec *local, const void *remote, ssize_t copied)
@@ -101,7 +135,7 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
     if (thread == NULL) {
         return;
     }
-    const char *copy = local->iov_base;
+    char *copy = local->iov_base;
     uint64_t state_id;
     if (copied >= (ssize_t)(state_id_at + sizeof state_id)) {
         memcpy(&state_id, copy + state_id_at, sizeof state_id);
@@ -112,17 +146,17 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
     atomic_store_explicit(&is_read, 1, memory_order_relaxed);
     unsigned long sample = atomic_load(&samples);
     int is_first = atomic_load(&thread->sample) != sample;
-    if (is_first) {
+    if (is_first || atomic_load(&uses_clocks)) {
         atomic_store(&thread->copied_at, nanoseconds(CLOCK_MONOTONIC));
         atomic_store(&thread->sample, sample);
         atomic_store(&thread->is_between, 1);
     }
     uint64_t alias = atomic_load(&thread->alias);
     if (alias != 0) {
-        memcpy((char *)local->iov_base + id_at, &alias, sizeof alias);
+        memcpy(copy + id_at, &alias, sizeof alias);
         note_given(alias, sample);
     }
-    if (!is_first) {
+    if (!is_first || atomic_load(&uses_clocks)) {
         being_read = thread;
         copies_left = COPIES_OF_TOP;
     }
@@ -144,9 +178,19 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
         atomic_store(&being_read->is_between, 0);
         being_read = NULL;
     }
-    if (locals == 1 && remotes == 1) {
-        give_alias(local, remote->iov_base, copied);
+    if (locals != 1 || remotes != 1 || copied != (ssize_t)local->iov_len) {
+        return copied;
     }
+    if (atomic_load(&uses_clocks) && has_slept) {
+        const void *next;
+        if (lead(local, remote)) {
+            return copied;
+        }
+        if (copied >= (ssize_t)sizeof(PyThreadState *) * 2 && cpu_clocks_next(remote->iov_base, &next)) {
+            memcpy((char *)local->iov_base + offsetof(PyThreadState, next), &next, sizeof next);
+        }
+    }
+    give_alias(local, remote->iov_base, copied);
     return copied;
 }
 
@@ -154,10 +198,18 @@ static int
 sleep_between(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
 {
     if (is_sampler) {
+        has_slept = 1;
         atomic_fetch_add(&samples, 1);
         being_read = NULL;
     }
     return clock_nanosleep(clock, flags, time, left);
+}
+
+/* The sampler asks for the state of each thread that is listed: by the clocks it is known already. */
+static struct dirent64 *
+list_none(DIR *folder)
+{
+    return is_sampler && has_slept && atomic_load(&uses_clocks) ? NULL : readdir64(folder);
 }
 
 static pthread_t
@@ -169,57 +221,14 @@ written_for_or_self(void)
     return written_for != 0 ? (pthread_t)written_for : pthread_self();
 }
 
-/* What the agent wanted to say on standard error, as much as there is room for. */
-static struct {
-    _Atomic int are_caught;
-    atomic_flag lock;
-    size_t length;
-    char text[16384];
-} words;
-
-static ssize_t
-write_or_keep(int file, const void *text, size_t length)
-{
-    if (file != STDERR_FILENO || !atomic_load(&words.are_caught)) {
-        return write(file, text, length);
-    }
-    while (atomic_flag_test_and_set(&words.lock)) {
-        sched_yield();
-    }
-    size_t room = sizeof words.text - words.length, kept = length < room ? length : room;
-    memcpy(words.text + words.length, text, kept);
-    words.length += kept;
-    atomic_flag_clear(&words.lock);
-    return (ssize_t)length;
-}
-
-void
-agent_library_catch_words(int catch)
-{
-    atomic_store(&words.are_caught, catch);
-}
-
-PyObject *
-agent_library_take_words(void)
-{
-    char copy[sizeof words.text];
-    while (atomic_flag_test_and_set(&words.lock)) {
-        sched_yield();  /* held for as long as a copy takes, never while waiting for the GIL */
-    }
-    size_t length = words.length;
-    memcpy(copy, words.text, length);
-    words.length = 0;
-    atomic_flag_clear(&words.lock);
-    return PyBytes_FromStringAndSize(copy, (Py_ssize_t)length);
-}
-
 static const Import IMPORTS[] = {
     {"process_vm_readv", (void *)read_and_replace},
     {"pthread_self", (void *)written_for_or_self},
     {"clock_nanosleep", (void *)sleep_between},
-    {"write", (void *)write_or_keep},
+    {"readdir64", (void *)list_none},
 };
-enum {NEEDED = 7};  /* a bit for each of the first three */
+enum {NEEDED = 7, NEEDED_FOR_CLOCKS = 8};  /* a bit for each */
+static int found_imports;
 
 /* Why this process may not be read the way the sampler reads it; NULL if it may. */
 static const char *
@@ -248,15 +257,30 @@ agent_library_use(PyObject *add_tag)
         imports_put_back(&replacements);
         return "this release of pyroscope-io reads threads in another way";
     }
+    found_imports = found;
     expected_since = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     atomic_store(&is_read, 0);
     atomic_store(&modules, PyImport_GetModuleDict());
     return NULL;
 }
 
+int
+agent_library_use_clocks(int64_t period)
+{
+    int can = period > 0 && (found_imports & NEEDED_FOR_CLOCKS) != 0 && cpu_clocks_start(period);
+    if (!can) {
+        cpu_clocks_start(0);
+    }
+    head_address = NULL;
+    atomic_store(&uses_clocks, can);
+    return can;
+}
+
 void
 agent_library_leave(void)
 {
+    agent_library_use_clocks(0);
+    found_imports = 0;
     imports_put_back(&replacements);
 }
 
@@ -311,24 +335,22 @@ agent_library_give(Thread *thread, uint64_t alias)
 void
 agent_library_after_fork(void)
 {
-    atomic_flag_clear(&words.lock);
-    words.length = 0;
     atomic_store(&writing, 0);
+    atomic_store(&uses_clocks, 0);
     being_read = NULL;
-    is_sampler = 0;
+    is_sampler = has_slept = reads_gil = 0;
 }
 
 #else
 
 const char *agent_library_use(PyObject *add_tag) { return "this platform has no process_vm_readv"; }
+int agent_library_use_clocks(int64_t period) { return 0; }
 void agent_library_leave(void) {}
 int agent_library_gave(uint64_t alias) { return 0; }
 int agent_library_is_unseen(void) { return 0; }
 int agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value) { return 0; }
 uint64_t agent_library_writing(void) { return 0; }
 void agent_library_give(Thread *thread, uint64_t alias) { atomic_store(&thread->alias, alias); }
-void agent_library_catch_words(int catch) {}
-PyObject *agent_library_take_words(void) { return PyBytes_FromStringAndSize(NULL, 0); }
 void agent_library_after_fork(void) {}
 
 #endif

@@ -109,7 +109,26 @@ use_agent(PyObject *module, PyObject *arguments)
     const char *why_not = aliases ? agent_library_use(add_tag) : "its samples need the threads' own ids";
     state.mode = why_not == NULL ? ALIASES : BY_THREAD;
     threads_register();
+    threads_label_anew();
     return PyUnicode_FromString(why_not == NULL ? "" : why_not);
+}
+
+PyDoc_STRVAR(use_cpu_clocks_doc,
+"use_cpu_clocks(add_tag, rate, /)\n--\n\n"
+"Have an agent that is about to begin take its samples of threads that have used CPU time, so many for each second of it.\n\n"
+"Args:\n    add_tag: The function of its own module.\n    rate: Samples a second; 0 to leave it as the agent does it.\n\n"
+"Returns:\n    Whether it will.");
+
+static PyObject *
+use_cpu_clocks(PyObject *module, PyObject *arguments)
+{
+    PyObject *add_tag;
+    long rate;
+    if (!PyArg_ParseTuple(arguments, "Ol:use_cpu_clocks", &add_tag, &rate)) {
+        return NULL;
+    }
+    int can = state.is_active && rate > 0 && agent_library_use(add_tag) == NULL;
+    return PyBool_FromLong(agent_library_use_clocks(can ? 1000000000 / rate : 0));
 }
 
 PyDoc_STRVAR(leave_agent_doc,
@@ -132,6 +151,7 @@ by_thread(PyObject *module, PyObject *Py_UNUSED(ignored))
     if (had_aliases) {
         leave_aliases(1);
         state.mode = BY_THREAD;
+        threads_label_anew();
     }
     return PyBool_FromLong(had_aliases);
 }
@@ -224,28 +244,11 @@ writing(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLongLong(agent_library_writing());
 }
 
-PyDoc_STRVAR(catch_words_doc,
-"catch_words(catch, /)\n--\n\nKeep what the agent's library writes on standard error for `take_words`, or let it be written.");
-
-static PyObject *
-catch_words(PyObject *module, PyObject *catch)
-{
-    agent_library_catch_words(PyObject_IsTrue(catch) > 0);
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(take_words_doc, "take_words()\n--\n\nReturn what was kept since the last call, the latest left out where it was too much.");
-
-static PyObject *
-take_words(PyObject *module, PyObject *Py_UNUSED(ignored))
-{
-    return agent_library_take_words();
-}
-
 static PyMethodDef methods[] = {
     {"start", start, METH_VARARGS, start_doc},
     {"stop", stop, METH_NOARGS, stop_doc},
     {"use_agent", use_agent, METH_VARARGS, use_agent_doc},
+    {"use_cpu_clocks", use_cpu_clocks, METH_VARARGS, use_cpu_clocks_doc},
     {"leave_agent", leave_agent, METH_O, leave_agent_doc},
     {"by_thread", by_thread, METH_NOARGS, by_thread_doc},
     {"refresh", refresh, METH_NOARGS, refresh_doc},
@@ -256,8 +259,6 @@ static PyMethodDef methods[] = {
     {"mode", mode, METH_NOARGS, mode_doc},
     {"counts", counts, METH_NOARGS, counts_doc},
     {"writing", writing, METH_NOARGS, writing_doc},
-    {"catch_words", catch_words, METH_O, catch_words_doc},
-    {"take_words", take_words, METH_NOARGS, take_words_doc},
     {NULL, NULL, 0, NULL},
 };
 

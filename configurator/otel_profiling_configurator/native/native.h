@@ -5,7 +5,8 @@
  *   threads.c        thread context records: which label set is current on each thread
  *   switches.c       who changes the current context, and when: then records follow
  *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
- *   agent_library.c  what the agent's library is given to read, and what it says
+ *   agent_library.c  what the agent's library is given to read
+ *   cpu_clocks.c     which threads a sample is taken of
  *   imports.c        functions that a shared library imports are replaced, and put back
  *
  * Everything runs with the GIL of the main interpreter, except where a function says that the agent's threads call it.
@@ -104,6 +105,9 @@ typedef struct Thread {
     PyObject *own;                      /* the application's tags of the thread, a tuple of pairs, owned; NULL for none */
     PyObject *tracer;                   /* the application's greenlet tracer, owned; NULL for none */
     unsigned long greenlets;            /* `greenlets_version` when its tracer was last set */
+    _Atomic int is_awake;               /* whether the sampler knows that it has switched, or will hear of it */
+    struct Thread *next_awake;          /* of those */
+    unsigned long labelled;             /* which time that labels were begun by thread it was last labelled in */
     struct Thread *next_record;         /* of all */
     struct Thread *next_free;           /* of those that have ended or are free */
 } Thread;
@@ -115,6 +119,8 @@ Thread *thread_current(PyThreadState *python_state);
 int thread_switch(Thread *thread, LabelSet *set);
 /* Have every thread's label set be at the agent, which begins without any. */
 void threads_register(void);
+/* Labels by thread begin, once more: each thread's next switch labels it, also one to the label set that it has. */
+void threads_label_anew(void);
 /* No thread has tags of its own any more. */
 void threads_forget_own(void);
 /* This is a forked child: of all threads only the calling one is here. */
@@ -144,6 +150,8 @@ void greenlets_on_loaded(PyObject *module);
 
 /* Lead the library that has this function to aliases; NULL, or why that can't be. */
 const char *agent_library_use(PyObject *add_tag);
+/* Have its samples be taken by CPU clocks, one for each period, in nanoseconds, or as the agent does it (0); whether that is so. */
+int agent_library_use_clocks(int64_t period);
 void agent_library_leave(void);
 /* Write a label, or remove it, for whoever has this alias. */
 int agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value);
@@ -155,10 +163,20 @@ int agent_library_is_unseen(void);
 uint64_t agent_library_writing(void);
 /* Let the samples of a thread have another alias from now on. */
 void agent_library_give(Thread *thread, uint64_t alias);
-/* Whether what the library says on standard error is kept for `agent_library_take_words`. */
-void agent_library_catch_words(int catch);
-PyObject *agent_library_take_words(void);
 void agent_library_after_fork(void);
+
+/* -- cpu_clocks.c ------------------------------------------------------------------------------------------------------- */
+
+/* Have samples be taken of threads that have used CPU time, a sample for each period, in nanoseconds; 0: of all threads. Returns
+ * whether that can be had. */
+int cpu_clocks_start(int64_t period);
+/* A sample begins: return the state that the sampler is to read first, instead of the newest one. For the sampler's thread. */
+const void *cpu_clocks_choose(const void *head);
+/* The sampler has copied a state: whether it is to read another one next than that leads to. For the sampler's thread. */
+int cpu_clocks_next(const void *address, const void **next);
+/* The thread has switched to a label set: it is at work. */
+void cpu_clocks_wake(Thread *thread);
+void cpu_clocks_after_fork(void);
 
 /* -- imports.c ---------------------------------------------------------------------------------------------------------- */
 

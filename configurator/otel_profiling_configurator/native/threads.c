@@ -13,6 +13,7 @@ static _Atomic(Thread *) buckets[BUCKETS];
 static Thread *all_records, *free_records;
 static _Atomic(Thread *) ended_records;
 static Py_ssize_t records_in_use;
+static unsigned long labels_begun;  /* how many times, by thread */
 
 static _Thread_local Thread *own_record;
 static pthread_key_t at_end_of_thread;
@@ -147,6 +148,7 @@ new_record(void)
         return NULL;
     }
     records_in_use++;
+    thread->labelled = labels_begun;
     own_record = thread;
     return thread;
 }
@@ -182,9 +184,10 @@ int
 thread_switch(Thread *thread, LabelSet *set)
 {
     LabelSet *former = thread->set;
-    if (former == set) {
+    if (former == set && thread->labelled == labels_begun) {
         return 0;
     }
+    thread->labelled = labels_begun;
     uint64_t alias = 0;
     Py_XINCREF((PyObject *)set);  /* what is called here may be an agent in Python, in tests */
     if (set != NULL && state.mode == ALIASES && (set->alias != 0 || label_set_register(set) == 0)) {
@@ -196,6 +199,7 @@ thread_switch(Thread *thread, LabelSet *set)
     if (set != NULL) {
         set->threads++;
     }
+    cpu_clocks_wake(thread);
     agent_library_give(thread, alias);
     if (former != NULL) {
         former->threads--;
@@ -216,6 +220,12 @@ threads_register(void)
 }
 
 void
+threads_label_anew(void)
+{
+    labels_begun++;
+}
+
+void
 threads_forget_own(void)
 {
     for (Thread *thread = all_records; thread != NULL; thread = thread->next_record) {
@@ -227,6 +237,7 @@ void
 threads_after_fork(void)
 {
     atomic_store(&ended_records, NULL);
+    cpu_clocks_after_fork();
     for (int i = 0; i < BUCKETS; i++) {
         atomic_store(&buckets[i], NULL);
     }
@@ -234,6 +245,7 @@ threads_after_fork(void)
     records_in_use = 0;
     for (Thread *thread = all_records; thread != NULL; thread = thread->next_record) {
         atomic_store(&thread->is_between, 0);
+        atomic_store(&thread->is_awake, 0);
         if (thread == own_record) {
             PyThreadState *python_state = atomic_load(&thread->state);
             records_in_use++;

@@ -24,7 +24,7 @@ PROFILE_ID_ATTRIBUTE = "pyroscope.profile.id"
 MAX_VALUE_BYTES = 1024
 """Longest label value that we send, in bytes of UTF-8. Pyroscope rejects an upload with one above 2048 by default."""
 
-_SAMPLED = 0x01
+SAMPLED = 0x01
 """The sampled bit of W3C trace flags. A span without it is not exported, so no id may lead to it."""
 
 _SHORT, _FEW = 200, 1000
@@ -67,15 +67,32 @@ class SpanLabels:
     """
 
     # No `__init__`: it would double the time that it takes to make one, and every root span makes one. So what makes one sets
-    # the first three; the others stay empty where they have nothing to say.
+    # the first five; the others stay empty where they have nothing to say.
     owner: int
     """Id of the span they are made for; descendants may hold them too."""
     sampled: bool
     """Whether the span is; a descendant of which the opposite is true has labels of its own."""
     values: Values
+    process: object
+    """The process in which children of the span are its descendants (`local_roots.this_process`); None if they are in none."""
+    serves: bool
+    """Whether the span, or one above it in this process, is of the kind ``SERVER`` or ``CONSUMER``."""
     keeps_name: bool
     root: SpanLabels
-    __slots__ = ("__weakref__", "_inheritors", "keeps_name", "label_set", "owner", "root", "sampled", "values")
+    label_set: object
+    """The native module's: set and read there only."""
+    __slots__ = (
+        "__weakref__",
+        "_inheritors",
+        "keeps_name",
+        "label_set",
+        "owner",
+        "process",
+        "root",
+        "sampled",
+        "serves",
+        "values",
+    )
 
     def rename(self, name: str) -> None:
         """Follow a new name of the span these labels were made for, if it is that span's name that they have."""
@@ -92,12 +109,14 @@ class SpanLabels:
         self._inheritors.add(labels)
 
 
-def span_labels(owner: int, sampled: bool, values: Values) -> SpanLabels:
+def span_labels(owner: int, sampled: bool, values: Values, process: object = None, serves: bool = False) -> SpanLabels:
     """Return labels of the span with the id `owner`."""
     labels = SpanLabels()
     labels.owner = owner
     labels.sampled = sampled
     labels.values = values
+    labels.process = process
+    labels.serves = serves
     return labels
 
 
@@ -105,6 +124,7 @@ class LabelRules:
     """Which labels spans get."""
 
     def __init__(self, span_id_scope: Scope = Scope.ROOT, span_name_scope: Scope = Scope.ROOT) -> None:
+        self.scopes = (span_id_scope.value, span_name_scope.value)
         # Compared once: looking a member of an enumeration up costs as much as formatting an id.
         self._span_ids = span_id_scope is not Scope.NONE
         self.own_span_ids = span_id_scope is Scope.ALL
@@ -115,20 +135,17 @@ class LabelRules:
         self.descendants_share = not (self.own_span_ids or self._own_span_names)
         """Whether a descendant's labels are its local root's, so that both can hold the same object."""
 
-    @property
-    def root_names(self) -> dict[str, str] | None:
-        """The names known so far, and the label of each; None if local roots are not labelled with trace, id and name."""
-        return self._names if self._span_ids and self._span_names else None
-
-    def of_local_root(self, span_context: SpanContext, name: str) -> SpanLabels:
-        """Return the labels of a local root span: no parent, a remote one, or one that we did not start."""
+    def of_local_root(self, span_context: SpanContext, name: str, process: object = None, serves: bool = False) -> SpanLabels:
+        """Return the labels of a local root span; see `SpanLabels` for what is not a rule but a fact about the span."""
         try:
             name = self._names[name]
         except (KeyError, TypeError):
             name = self._name_label(name)
         labels = SpanLabels()  # `span_labels` spelt out
         labels.owner = span_id = span_context[1]
-        if span_context[3] & _SAMPLED:
+        labels.process = process
+        labels.serves = serves
+        if span_context[3] & SAMPLED:
             labels.sampled = True
             own_id = _to_bytes(span_id, 8).hex() if self._span_ids else ""
             labels.values = (_to_bytes(span_context[0], 16).hex(), own_id, name)
@@ -146,20 +163,19 @@ class LabelRules:
             self._names[name] = label
         return label
 
-    def of_descendant(self, parent: SpanLabels, span_context: SpanContext, name: object) -> SpanLabels:
-        """Return the labels of a span whose parent has `parent`."""
+    def of_descendant(self, parent: SpanLabels, span_context: SpanContext, name: object, process: object = None) -> SpanLabels:
+        """Return the labels of a span whose parent has `parent`, and which begins nothing."""
         trace_id, span_id, _, trace_flags, _, _ = span_context
-        if span_id == parent.owner:
-            return parent  # a tracer that is switched off hands its parent on under the same identity
         root: SpanLabels = getattr(parent, "root", parent)
         trace_label = id_label = ""
         _, root_id, root_name = root.values
-        if trace_flags & _SAMPLED:
+        if trace_flags & SAMPLED:
             trace_label = _to_bytes(trace_id, 16).hex()
             # No id where the root was not sampled: it is not exported, so its id would lead nowhere.
             id_label = _to_bytes(span_id, 8).hex() if self.own_span_ids else root_id
         name_label = label_value(name) if self._own_span_names else root_name
-        labels = span_labels(span_id, bool(trace_flags & _SAMPLED), (trace_label, id_label, name_label))
+        sampled = bool(trace_flags & SAMPLED)
+        labels = span_labels(span_id, sampled, (trace_label, id_label, name_label), process, parent.serves)
         labels.root = root  # not on the root itself: that would be a reference cycle
         if not self._own_span_names:
             root.inherit(labels)

@@ -1,42 +1,27 @@
-"""Annotates every span that is started with what its samples shall be labelled with.
+"""Wraps a tracer provider, so that the spans of whatever tracers it hands out are labelled.
 
-The whole idea is that of Grafana's otel-profiling-go: wrap the tracer provider. A span processor would be simpler, but it
-never sees the spans that the sampler drops, and at 1 % sampling those are nearly all the work there is.
-Spans are annotated, not wrapped, and tracers shadowed: they stay the objects that the inner provider made.
-
-What is done for nearly each span of the SDK's is there in C as well (`_tracer_provider.c`), and done there if that was built.
+The whole idea is that of Grafana's otel-profiling-go. Spans are annotated, not wrapped, and tracers shadowed: they stay the
+objects that the inner provider made. The SDK's own tracers need no shadow once their class is seen to: see `sdk_tracers`.
 """
 
 from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import MethodType
 from typing import Any, cast
 
-import opentelemetry.context as context_api
 import wrapt
 from opentelemetry import trace
-from opentelemetry.attributes import BoundedAttributes  # noqa: F401 - for the form in C
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, StaticSampler, TraceIdRatioBased
-from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind, TraceFlags, Tracer, TracerProvider
-from opentelemetry.util.types import Attributes
+from opentelemetry.trace import Span, Tracer, TracerProvider
 
-from ..guard import is_of_signal_handler, report
-from ..threads.thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE, refresh
-from .labels import PROFILE_ID_ATTRIBUTE, LabelRules, SpanLabels, label_value  # noqa: F401 - one for the form in C
-from .profile_id import set_profile_id
+from ..guard import report
+from . import local_roots, renames, sdk_tracers
+from .annotation import annotating_any
+from .labels import LabelRules
 from .scope import Scope
-
-_SPAN_ID, _TRACE_FLAGS, _IS_VALID = 1, 3, 5
-"""Places in a `SpanContext`, which is a tuple: its properties are Python functions, and cost like them."""
-
-_OURS = "_otel_profiling"
-"""Attribute that marks a `start_span` of ours."""
 
 
 class ProfilingTracerProvider(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic since wrapt 2, to type checkers only
@@ -64,13 +49,15 @@ class ProfilingTracerProvider(wrapt.ObjectProxy):  # type: ignore[type-arg] # ge
     def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
         """Return the inner provider's tracer, whose spans are annotated from now on."""
         tracer: Tracer = self.__wrapped__.get_tracer(*args, **kwargs)
+        scopes = sdk_tracers.scopes_of(tracer.start_span)
+        if scopes is not None and (scopes == self._self_rules.scopes or _is_shadow(tracer.start_span)):
+            return tracer  # somebody came first
         try:
-            if not _is_ours(tracer.start_span):
-                # Shadowed on the instance: `start_as_current_span` finds it there, and nothing else is in the way. A proxy
-                # around the tracer would cost every span more than all the rest of what we do. (So would a look into the
-                # instance's dictionary, by and by: an object whose dictionary was once asked for is a slower one ever after.)
-                tracer.start_span = _annotating(tracer.start_span, self._self_rules)  # type: ignore[method-assign]
-                self._self_tracers.add(tracer)
+            # Shadowed on the instance: `start_as_current_span` finds it there, and nothing else is in the way. A proxy around
+            # the tracer would cost every span more than all the rest of what we do. (So would a look into the instance's
+            # dictionary, by and by: an object whose dictionary was once asked for is a slower one ever after.)
+            tracer.start_span = _shadow_of(tracer, self._self_rules)  # type: ignore[method-assign]
+            self._self_tracers.add(tracer)
         except (TypeError, AttributeError):  # no instance dictionary, so that nothing can be shadowed
             return cast(Tracer, _ProfilingTracer(tracer, self._self_rules))
         return tracer
@@ -79,9 +66,9 @@ class ProfilingTracerProvider(wrapt.ObjectProxy):  # type: ignore[type-arg] # ge
         """Give the tracers that were handed out their own `start_span` back: an SDK hands the same ones out again."""
         for tracer in tuple(self._self_tracers):
             shadow: Any = tracer.start_span
-            if _is_ours(shadow):
+            if _is_shadow(shadow):
                 del tracer.start_span  # the shadow, not the method
-                if not isinstance(shadow.__wrapped__, MethodType):
+                if not isinstance(shadow, MethodType) and not isinstance(shadow.__wrapped__, MethodType):
                     tracer.start_span = shadow.__wrapped__  # type: ignore[method-assign] # somebody else's shadow
         self._self_tracers.clear()
 
@@ -91,7 +78,7 @@ class _ProfilingTracer(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic s
 
     def __init__(self, tracer: Tracer, rules: LabelRules) -> None:
         super().__init__(tracer)
-        self._self_start_span = _annotating(tracer.start_span, rules)
+        self._self_start_span = _annotating(tracer, rules)
 
     @property
     def start_span(self) -> Callable[..., Span]:
@@ -104,170 +91,20 @@ class _ProfilingTracer(wrapt.ObjectProxy):  # type: ignore[type-arg] # generic s
         return cast(Callable[..., Any], SdkTracer.start_as_current_span.__get__(self))
 
 
-def _annotating(start_span: Callable[..., Span], rules: LabelRules) -> Callable[..., Span]:
-    """Return `start_span`, leaving on each span what its samples shall be labelled with."""
-    descendants_share, of_local_root = rules.descendants_share, rules.of_local_root
-    # The SDK's tracer makes the SDK's spans or the API's, and both have it in `_context` (1.30 to 1.45 at least).
-    tracer = getattr(start_span, "__self__", None)
-    is_sdk = isinstance(tracer, SdkTracer)
-    if is_sdk:
-        for span_class in (SdkSpan, NonRecordingSpan):
-            if span_class not in _followed:
-                _follow_renames(span_class)
-    shared_if_alike = descendants_share and isinstance(tracer, SdkTracer) and _records_what_it_samples(tracer.sampler)
-
-    def annotate(span: Any, name: str, context: Context | None, raised: Exception | None = None) -> None:
-        try:
-            if raised is not None:  # in the form in C
-                _raise_if_of_signal_handler(raised)
-            try:
-                current = context_api.get_current() if context is None else context
-                parent_span: Any = current.get(CURRENT_SPAN, NO_SPAN)
-                parent = parent_span._otel_profiling_labels
-            except AttributeError:  # a span that is none of the API's, or a context that is none
-                parent_span = trace.get_current_span(context)
-                parent = getattr(parent_span, SPAN_ATTRIBUTE, NOT_OURS)
-            if parent is not NOT_OURS and shared_if_alike and parent.sampled is (span.__class__ is not NonRecordingSpan):
-                # The usual descendant. It would come to the same below, by way of its trace flags.
-                span._otel_profiling_labels = parent
-                return
-            span_context = span._context if is_sdk else span.get_span_context()
-            if parent is NOT_OURS:
-                # A tracer that is switched off starts nothing: it hands its parent on, or a span that everybody shares.
-                if span_context[_IS_VALID] and (
-                    parent_span is NO_SPAN or parent_span.get_span_context()[_SPAN_ID] != span_context[_SPAN_ID]
-                ):
-                    labels = of_local_root(span_context, name)
-                    span._otel_profiling_labels = labels
-                    profile_id = labels.values[1]
-                    if profile_id:
-                        set_profile_id(span, profile_id)
-                    if not is_sdk and span.__class__ not in _followed:
-                        _follow_renames(span.__class__)
-            elif descendants_share and parent.sampled is bool(span_context[_TRACE_FLAGS] & TraceFlags.SAMPLED):
-                if span is not INVALID_SPAN:
-                    span._otel_profiling_labels = parent
-            elif span_context[_IS_VALID]:
-                _annotate_descendant(span, rules.of_descendant(parent, span_context, name), rules.own_span_ids)
-        except Exception:  # noqa: BLE001 - called from inside the application's start_span
-            report("annotate a span")
-
-    if _in_c is not None and is_sdk:
-        return _in_c.annotating(start_span, annotate, shared_if_alike, rules.root_names)
-
-    @functools.wraps(start_span)
-    def annotating(  # arguments are the API's, passed on by position: the cheapest call
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = (),
-        start_time: int | None = None,
-        record_exception: bool = True,
-        set_status_on_exception: bool = True,
-        **kwargs: Any,
-    ) -> Span:
-        if kwargs:  # what a future API may add; passing even an empty dictionary on would make the call a slow one
-            span = start_span(
-                name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception, **kwargs
-            )
-        else:
-            span = start_span(name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception)
-        annotate(span, name, context)
-        return span
-
-    setattr(annotating, _OURS, True)
-    return annotating
+def _shadow_of(tracer: Any, rules: LabelRules) -> Callable[..., Span]:
+    """Return what stands for a tracer's `start_span`."""
+    return (isinstance(tracer, SdkTracer) and sdk_tracers.shadow_of(tracer, rules)) or _annotating(tracer, rules)
 
 
-def _raise_if_of_signal_handler(error: Exception) -> None:
-    try:
-        raise error
-    except Exception:
-        if is_of_signal_handler():
-            raise
-    finally:
-        del error  # its traceback has this frame, and the application's
+def _is_shadow(start_span: Any) -> bool:
+    """Whether this is one tracer's own, and not that of the SDK's class."""
+    of_class = getattr(start_span, "__func__", None) is vars(SdkTracer)["start_span"]
+    return sdk_tracers.scopes_of(start_span) is not None and not of_class
 
 
-def _is_ours(start_span: Callable[..., Span]) -> bool:
-    return getattr(start_span, _OURS, None) is True  # a mock has every attribute
-
-
-_DELEGATES = ("_root", *(f"_{place}_parent_{was}" for place in ("remote", "local") for was in ("sampled", "not_sampled")))
-"""Attributes of a `ParentBased` sampler: those that decide (SDK 1.30 to 1.45 at least)."""
-
-
-def _records_what_it_samples(sampler: object) -> bool:
-    """Whether this sampler never records a span that it does not sample, so that a span's class tells its trace flag."""
-    if type(sampler) is ParentBased:
-        # By name, not by way of its dictionary, for the same reason as in `get_tracer`.
-        return all(_records_what_it_samples(getattr(sampler, delegate, None)) for delegate in _DELEGATES)
-    if type(sampler) is StaticSampler:  # a subclass may decide anything
-        return sampler._decision is not Decision.RECORD_ONLY
-    return type(sampler) is TraceIdRatioBased
-
-
-def _annotate_descendant(span: Any, labels: SpanLabels, own_span_ids: bool) -> None:
-    span._otel_profiling_labels = labels
-    profile_id = labels.values[1]
-    if own_span_ids and profile_id:
-        set_profile_id(span, profile_id)
-    if type(span) not in _followed:
-        _follow_renames(type(span))
-
-
-_followed: dict[type, Callable[[], None]] = {}
-"""Span classes whose `update_name` we see, and what ends that."""
-
-
-def _follow_renames(span_class: type) -> None:
-    """Have `update_name` of this class's spans rename their labels.
-
-    On the class, once: anything on the instance would cost every span, and a reference cycle too.
-    """
-    owner = next(base for base in span_class.__mro__ if "update_name" in vars(base))
-    if owner is not span_class:
-        if owner not in _followed:
-            _follow_renames(owner)
-        _followed[span_class] = _nothing
-        return
-    original = vars(owner)["update_name"]
-
-    @functools.wraps(original)
-    def update_name(self: Span, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, *args, **kwargs)
-        try:
-            _renamed(self, args[0] if args else kwargs["name"])
-        except Exception:  # noqa: BLE001 - called from inside the application's update_name
-            report("follow a span's new name")
-        return result
-
-    def undo() -> None:
-        if vars(owner).get("update_name") is update_name:
-            owner.update_name = original  # type: ignore[attr-defined] # a class found at run time
-
-    try:
-        owner.update_name = update_name  # type: ignore[attr-defined] # a class found at run time
-    except TypeError:
-        undo = _nothing  # a class made in C: its spans keep the name they were started with
-    _followed[owner] = undo
-
-
-def _nothing() -> None:
-    """Undo nothing."""
-
-
-def _renamed(span: Span, name: str) -> None:
-    labels: SpanLabels = getattr(span, SPAN_ATTRIBUTE, NOT_OURS)
-    span_context = span.get_span_context()
-    if labels is NOT_OURS or labels.owner != span_context.span_id:
-        return  # a descendant that labels nothing of its own
-    if span_context.trace_flags.sampled and type(span) is NonRecordingSpan:
-        return  # what a tracer that is switched off made of its parent: nothing of that name is exported
-    # The SDK ignores a new name for an ended span; a span that is not recorded has no name to read back.
-    labels.rename(label_value(getattr(span, "name", name)))
-    refresh()
+def _annotating(tracer: Any, rules: LabelRules) -> Callable[..., Span]:
+    local_roots.follow_forks()
+    return sdk_tracers.marked(annotating_any(tracer.start_span, rules, tracer), rules)
 
 
 def install(provider: TracerProvider) -> Callable[[], None]:
@@ -284,9 +121,7 @@ def install(provider: TracerProvider) -> Callable[[], None]:
             trace._TRACER_PROVIDER = inner
         if isinstance(provider, ProfilingTracerProvider):
             provider._self_release_tracers()
-        for stop_following in _followed.values():
-            stop_following()
-        _followed.clear()
+        renames.unfollow_all()
 
     return undo
 
@@ -314,11 +149,3 @@ def when_set(act: Callable[[TracerProvider], None]) -> Callable[[], None]:
 
     trace._set_tracer_provider = watching
     return undo
-
-
-try:
-    from .. import _tracer_provider as _in_c
-except ImportError:  # it was not built: no compiler, or a tree for all Pythons
-    _in_c = None  # type: ignore[assignment] # as said
-else:
-    _in_c.use(globals(), vars(context_api))

@@ -33,36 +33,54 @@ _writer: TagWriter | None = None
 _agent = 0
 """How many agents have begun: what a thread carried for a former one is gone."""
 
-_ended: dict[int, int] = {}
-"""Threads that have removed their labels for good, by their ids; the kernel's ids tell whether an id is used again."""
-
 
 class _Labelled:
-    """What one thread carries. Dies with the thread, on the thread, and removes it."""
+    """What one thread carries."""
 
-    __slots__ = ("agent", "pairs", "thread", "writer")
+    __slots__ = ("agent", "ended", "pairs", "thread", "writer")
 
-    def __init__(self) -> None:
+    def __init__(self, thread: int) -> None:
         self.pairs: Pairs = ()
         self.writer = _writer
         self.agent = _agent
-        self.thread = get_ident()
+        self.thread = thread
+        self.ended = 0
+        """The kernel's id of the thread once it has removed its labels for good; its own id may be used again."""
+
+
+class _AtEnd:
+    """Dies with a thread, on the thread, and removes its labels."""
+
+    __slots__ = ("labelled",)
+
+    def __init__(self, labelled: _Labelled) -> None:
+        self.labelled = labelled
 
     def __del__(self) -> None:
-        # In a forked child the records of threads that don't exist there die on the thread that forked.
-        if self.agent == _agent and self.thread == get_ident():
-            _remove(self.pairs, self.writer)
-            _ended[self.thread] = get_native_id()  # destructors that come later find nothing to be labelled
+        labelled = self.labelled
+        # In a forked child those of threads that don't exist there die on the thread that forked.
+        if labelled.agent == _agent and labelled.thread == get_ident():
+            _remove(labelled.pairs, labelled.writer)
+            labelled.pairs = ()
+            labelled.ended = get_native_id()  # destructors that come later find nothing to be labelled
 
 
-class _OfThread(Local):  # type: ignore[misc] # a class found at run time
-    """Thread-local: each OS thread finds its own record, made at its first look."""
+_of_threads: dict[int, _Labelled] = {}
+"""What each thread carries, by its id. Not thread-local: what a destructor makes there while that is cleared stays for ever."""
 
-    def __init__(self) -> None:
-        self.labelled = _Labelled()
+_at_end = Local()
+"""Has an `_AtEnd` on each thread of `_of_threads`."""
 
 
-_of_thread = _OfThread()
+def _begin() -> _Labelled | None:
+    """Return what the calling thread carries from now on; None for one that has removed its labels for good."""
+    thread = get_ident()
+    former = _of_threads.get(thread)
+    if former is not None and former.ended == get_native_id():
+        return None
+    labelled = _of_threads[thread] = _Labelled(thread)
+    _at_end.labelled = _AtEnd(labelled)
+    return labelled
 
 
 def label(pairs: Pairs) -> None:
@@ -71,9 +89,13 @@ def label(pairs: Pairs) -> None:
     Raises:
         BaseException: What a signal handler of the application's has raised meanwhile; failures of ours are reported.
     """
-    if _writer is None or (_ended and _has_ended()):
+    if _writer is None:
         return
-    labelled = _of_thread.labelled
+    labelled = _of_threads.get(get_ident())
+    if labelled is None or labelled.ended:
+        labelled = _begin()
+        if labelled is None:
+            return
     old = labelled.pairs
     if old == pairs:
         return
@@ -94,16 +116,6 @@ def label(pairs: Pairs) -> None:
             report("label a thread")
 
 
-def _has_ended() -> bool:
-    """Whether the calling thread has removed its labels for good; a new thread may have its id."""
-    thread = get_ident()
-    ended = _ended.get(thread)
-    if ended is None or ended == get_native_id():
-        return ended is not None
-    del _ended[thread]
-    return False
-
-
 def _remove(pairs: Pairs, writer: TagWriter | None) -> None:
     """Remove labels from the calling thread; those that are not there do no harm."""
     for key, value in pairs:
@@ -114,9 +126,9 @@ def _remove(pairs: Pairs, writer: TagWriter | None) -> None:
 
 def forget() -> None:
     """Forget what all threads carry: a new agent has started, and it begins without labels."""
-    global _agent, _of_thread  # noqa: PLW0603 - replaced as a whole: no thread can reach another one's record
+    global _agent, _of_threads  # noqa: PLW0603 - the agent is the process's
     _agent += 1
-    _of_thread = _OfThread()
+    _of_threads = {}
 
 
 def install(writer: TagWriter) -> Callable[[], None]:

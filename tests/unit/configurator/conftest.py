@@ -20,7 +20,7 @@ from otel_profiling_configurator.native import why_missing
 from otel_profiling_configurator.spans import tracer_provider
 from otel_profiling_configurator.threads import thread_labels
 
-from .fakes import Pyroscope, Tags
+from .fakes import Pyroscope, Tags, skip_if_pure
 
 
 @pytest.fixture
@@ -35,13 +35,33 @@ def writer() -> Iterator[Tags]:
 
 
 @pytest.fixture(params=["native", "python"])
-def following(request: pytest.FixtureRequest, writer: Tags, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tags]:
+def form(request: pytest.FixtureRequest) -> str:
+    """Who follows switches. What is promised for both is held to the same tests."""
+    if request.param == "native":
+        skip_if_pure(request)
+        assert not why_missing, why_missing
+    return str(request.param)
+
+
+@pytest.fixture
+def following(form: str, writer: Tags) -> Iterator[Tags]:
     """Labels follow each switch, by thread: the fake agent is none whose library could be led to aliases."""
-    if request.param == "native" and why_missing:
-        pytest.skip(why_missing)
-    if request.param == "python":
-        monkeypatch.setattr(following_module, "why_missing", "left out by the test")
-    undo, _ = following_module.install()
+    with pytest.MonkeyPatch.context() as patch:
+        if form == "python":
+            patch.setattr(following_module, "why_missing", "left out by the test")
+        undo, why_python = following_module.install()
+        assert bool(why_python) is (form == "python"), why_python
+        thread_labels.agent_started(writer, aliases=True)
+        yield writer
+        undo()
+
+
+@pytest.fixture
+def following_natively(request: pytest.FixtureRequest, writer: Tags) -> Iterator[Tags]:
+    """The same by the native module, for what is followed by that alone."""
+    skip_if_pure(request)
+    undo, why_python = following_module.install()
+    assert not why_python
     thread_labels.agent_started(writer, aliases=True)
     yield writer
     undo()

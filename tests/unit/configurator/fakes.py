@@ -1,20 +1,43 @@
-"""Stand-ins for the native agent, and the small things that several test modules build."""
+"""A fake of the agent, and the small things that several test modules build."""
 
 from __future__ import annotations
 
+import contextvars
 import shutil
+import subprocess
+import sys
 import threading
 from collections import defaultdict
 from types import ModuleType
 from typing import Any
 
+import opentelemetry.context as context_api
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.context.context import _RuntimeContext
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from otel_profiling_configurator.spans.labels import KEYS, LabelRules
 from otel_profiling_configurator.threads.os_threads import get_ident
-from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator.threads.thread_labels import NOT_OURS, SPAN_ATTRIBUTE
+
+_PREPARED = """
+import sys
+
+sys.path[:0] = {path!r}
+from opentelemetry import context, trace
+from opentelemetry.sdk.trace import TracerProvider
+from otel_profiling_configurator import activate, deactivate
+from otel_profiling_configurator.context import following
+from tests.unit.configurator.fakes import Pyroscope
+
+following.why_missing = following.why_missing or {why_missing!r}
+pyroscope = sys.modules["pyroscope"] = Pyroscope()
+trace.set_tracer_provider(TracerProvider())
+activate()
+tracer = trace.get_tracer("test")
+"""
 
 TRACE = 0x0123456789ABCDEF0123456789ABCDEF
 SPAN = 0x00F067AA0BA902B7
@@ -87,7 +110,24 @@ class Pyroscope(ModuleType):
     def _shutdown(self) -> bool:
         self.shutdowns += 1
         self.running = False
+        self.tags.clear()
         return True
+
+
+class WithoutVariable(_RuntimeContext):
+    """A runtime context of an application's own, that keeps its context variable to itself."""
+
+    def __init__(self) -> None:
+        self._inner = ContextVarsRuntimeContext()
+
+    def attach(self, context: Context) -> Any:
+        return self._inner.attach(context)
+
+    def get_current(self) -> Context:
+        return self._inner.get_current()
+
+    def detach(self, token: Any) -> None:
+        self._inner.detach(token)
 
 
 class Caching(trace.TracerProvider):
@@ -115,6 +155,18 @@ def root_labels(name: str = "GET /", span_id: int = SPAN) -> Any:
     return LabelRules().of_local_root(span_context(span_id), name)
 
 
+def in_span(name: str, span_id: int | None = None) -> contextvars.Context:
+    """A copied context in which a span is current."""
+    copied = contextvars.copy_context()
+    copied.run(context_api.attach, context_with(root_labels(name, span_id or ord(name[0]))))
+    return copied
+
+
+def name_of(tags: Tags) -> str | None:
+    """The name of the span whose labels the calling thread has."""
+    return tags.current().get("span_name")
+
+
 def expected(trace_id: int | None, span_id: int | None, name: str | None) -> dict[str, str]:
     """Labels written out, those that are None left out."""
     return {
@@ -127,7 +179,7 @@ def expected(trace_id: int | None, span_id: int | None, name: str | None) -> dic
 def pairs_of(span: Any) -> dict[str, str] | None:
     """The labels of a span; None if it is not annotated."""
     labels = getattr(span, SPAN_ATTRIBUTE, None)
-    if labels is None:
+    if labels is None or labels is NOT_OURS:
         return None
     return written_out(labels)
 
@@ -155,6 +207,14 @@ def on_a_thread(function: Any) -> Any:
     if error is not None:
         raise error
     return result
+
+
+def run_prepared(program: str, form: str = "native") -> tuple[int, str, str]:
+    """Run a program that is profiled by a fake agent, in a process of its own; return exit code, output and errors."""
+    why_missing = "" if form == "native" else "left out by the test"
+    code = _PREPARED.format(path=sys.path, why_missing=why_missing) + program
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout, done.stderr
 
 
 def skip_if_pure(request: pytest.FixtureRequest) -> None:

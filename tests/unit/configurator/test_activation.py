@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
-import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import opentelemetry.context as context_api
@@ -17,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, get_current_span
+from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, Span, get_current_span
 from otel_profiling_configurator import (
     ProfilingTracerProvider,
     Scope,
@@ -27,17 +28,18 @@ from otel_profiling_configurator import (
     guard,
     log,
     settings,
-    switches,
 )
 from otel_profiling_configurator.agent import agent as agents
 from otel_profiling_configurator.agent import process_models
-from otel_profiling_configurator.context import runtime_context
-from otel_profiling_configurator.context.runtime_context import ProfilingRuntimeContext
+from otel_profiling_configurator.context import following
+from otel_profiling_configurator.process_state import process_state
 from otel_profiling_configurator.spans import tracer_provider
 from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
-from otel_profiling_configurator.threads import thread_labels
+from otel_profiling_configurator.threads import by_thread, thread_labels
+from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
 
-from .fakes import Caching, Pyroscope, expected, pairs_of
+from ...c_functions import all_functions
+from .fakes import Caching, Pyroscope, expected, pairs_of, run_prepared
 
 SECRET = "hunter2"
 
@@ -62,10 +64,11 @@ def everything_replaced(pyroscope: Pyroscope) -> tuple[object, ...]:
         vars(SdkSpan)["update_name"],
         vars(NonRecordingSpan)["update_name"],
         vars(asyncio.Handle)["_run"],
-        vars(asyncio.BaseEventLoop)["run_forever"],
+        *all_functions(),
         pyroscope.configure,
-        thread_labels._add_tag,
-        thread_labels._remove_tag,
+        pyroscope.tags.add_thread_tag,
+        pyroscope.tags.remove_thread_tag,
+        by_thread._writer,
     )
 
 
@@ -73,7 +76,7 @@ def started(pyroscope: Pyroscope) -> bool:
     """Whether spans are labelled; the answer is the same for each part of it."""
     parts = {
         isinstance(trace.get_tracer_provider(), ProfilingTracerProvider),
-        isinstance(context_api._RUNTIME_CONTEXT, ProfilingRuntimeContext),
+        hasattr(Span, SPAN_ATTRIBUTE),
         pyroscope.configure is not pyroscope.original,
     }
     assert len(parts) == 1
@@ -198,7 +201,7 @@ def test_what_activate_returns(global_provider: TracerProvider, pyroscope: Pyros
 
 
 def test_deactivated_inside_a_span(global_provider: TracerProvider, pyroscope: Pyroscope) -> None:
-    """The labels are taken off, and the span ends as if we had never been there."""
+    """The labels go with the agent, and the span ends as if we had never been there."""
     assert global_provider
     activate()
     with trace.get_tracer("test").start_as_current_span("GET /"):
@@ -208,28 +211,15 @@ def test_deactivated_inside_a_span(global_provider: TracerProvider, pyroscope: P
 
 
 PROCESS = """
-import sys
-
-sys.path[:0] = {path!r}
-from opentelemetry import context, trace
-from opentelemetry.sdk.trace import TracerProvider
-from otel_profiling_configurator import activate
-from tests.unit.configurator.fakes import Pyroscope
-
-sys.modules["pyroscope"] = Pyroscope()
-trace.set_tracer_provider(TracerProvider())
-activate()
 span = trace.get_tracer("test").start_span("GET /")
 context.attach(trace.set_span_in_context(span))
 print("done")
 """
 
 
-def test_process_that_ends_inside_a_span() -> None:
+def test_process_that_ends_inside_a_span(form: str) -> None:
     """The application's output is what it would be without us."""
-    code = PROCESS.format(path=sys.path)
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "done\n", "")
+    assert run_prepared(PROCESS, form) == (0, "done\n", "")
 
 
 def test_activated_once_more(global_provider: TracerProvider, pyroscope: Pyroscope) -> None:
@@ -311,6 +301,17 @@ def test_agent_switched_off(
     assert warned() == []
 
 
+def test_application_started_its_agent_before_ours_was_left_out(
+    global_provider: TracerProvider, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its profiles get our labels, by thread: what it was asked for nobody has seen."""
+    assert global_provider
+    monkeypatch.setenv("OTEL_PROFILING_AGENT_ENABLED", "false")
+    pyroscope.configure(application_name="theirs")
+    activate()
+    run_a_span(pyroscope)
+
+
 def test_application_started_its_agent_before(
     global_provider: TracerProvider, pyroscope: Pyroscope, warned: Callable[[], list[str]]
 ) -> None:
@@ -372,10 +373,10 @@ def test_deactivated_while_waiting(sdk_provider: TracerProvider, pyroscope: Pyro
 STEPS: list[tuple[Any, str]] = [
     (tracer_provider, "install"),
     (thread_labels, "install"),
-    (runtime_context, "install"),
-    (switches, "install"),
-    (agents, "tag_writer"),
+    (following, "install"),
+    (agents, "Tags"),
     (agents.Agent, "watch_application"),
+    (agents.Agent, "watch_labels"),
     (agents.Agent, "start"),
     (agents.Agent, "stop_at_exit"),
     (thread_labels, "refresh"),
@@ -452,7 +453,18 @@ def test_undo_that_fails(
 ) -> None:
     """The others are undone all the same."""
     before = everything_replaced(pyroscope)
-    monkeypatch.setattr(switches, "install", lambda: lambda: 1 / 0)
+    install = following.install
+
+    def install_with_a_fault() -> Any:
+        undo, why = install()
+
+        def undo_and_fail() -> None:
+            undo()
+            raise LookupError("of ours")
+
+        return undo_and_fail, why
+
+    monkeypatch.setattr(following, "install", install_with_a_fault)
     activate()
     deactivate()
     assert len(warned()) == 1
@@ -465,7 +477,7 @@ def test_after_a_failure(global_provider: TracerProvider, pyroscope: Pyroscope, 
     assert global_provider
     with monkeypatch.context() as patch:
         patch.setattr(guard, "reraise", False)
-        patch.setattr(runtime_context, "install", lambda: 1 / 0)
+        patch.setattr(following, "install", lambda: 1 / 0)
         activate()
     activate()
     assert not started(pyroscope)
@@ -526,7 +538,14 @@ def test_start_line(global_provider: TracerProvider, monkeypatch: pytest.MonkeyP
     (record,) = caplog.records
     assert record.levelno == logging.INFO
     line = record.getMessage()
-    for part in ("'checkout'", "pyroscope.example:4040", "span_id scope all", "span_name scope none", "wall+memory"):
+    for part in (
+        "'checkout'",
+        "pyroscope.example:4040",
+        "span_id scope all",
+        "span_name scope none",
+        "wall+memory",
+        "by thread (",
+    ):
         assert part in line
     assert SECRET not in caplog.text
 
@@ -558,7 +577,7 @@ def test_identity(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None
     activate()
     (agent,) = pyroscope.agents
     assert agent["application_name"] == "shop"
-    assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1", "process_pid": str(os.getpid())}
+    assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1"}
 
 
 def test_identity_that_the_user_set(
@@ -595,7 +614,7 @@ def test_provider_without_a_resource(pyroscope: Pyroscope) -> None:
     trace.set_tracer_provider(WithoutResource())
     activate()
     (agent,) = pyroscope.agents
-    assert (agent["application_name"], agent["tags"]) == ("unknown_service", {"process_pid": str(os.getpid())})
+    assert (agent["application_name"], agent["tags"]) == ("unknown_service", {})
 
 
 # In a forked child. The hook is called as the interpreter calls it; real forks are the integration tests' business.
@@ -622,7 +641,7 @@ def test_forked_while_another_thread_activates(global_provider: TracerProvider, 
     in_time: list[bool] = []
 
     def work() -> None:
-        with activation._lock:
+        with process_state().lock:
             held.set()
             in_time.append(release.wait(5))
 
@@ -681,19 +700,19 @@ def test_failure_at_a_label_in_a_forked_child(
         raise ZeroDivisionError
 
     with trace.get_tracer("test").start_as_current_span("GET /"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(thread_labels, "_add_tag", fail)
+        patch.setattr(by_thread, "_writer", SimpleNamespace(add_thread_tag=fail, remove_thread_tag=fail))
         pyroscope.shutdown()
         activation._after_fork_in_child()
         assert caplog.records == []
-        thread_labels.refresh()
-        assert len(caplog.records) == 1
+        with trace.get_tracer("test").start_as_current_span("query", context_api.Context()):
+            assert len(caplog.records) == 1
 
 
 def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is registered once a process: Python never forgets one."""
     assert global_provider
     registered: list[Any] = []
-    monkeypatch.setattr(activation, "_fork_hook_registered", False)
+    monkeypatch.setattr(process_state(), "hooked", False)
     monkeypatch.setattr(os, "register_at_fork", lambda **hooks: registered.append(hooks))
     for _ in range(3):
         activate()
@@ -709,7 +728,8 @@ def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("named", [True, False], ids=["resource names it", "resource does not"])
 def test_process_of_a_forked_child(named: bool, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child's profile names the child, also where the resource still names the process that forked it."""
+    """A profile that is to name its process names a child, also where the resource still names the one that forked it."""
+    monkeypatch.setenv("OTEL_PROFILING_RESOURCE_LABELS", "process.pid")
     resource = Resource({"service.name": "shop", **({"process.pid": os.getpid()} if named else {})})
     trace.set_tracer_provider(TracerProvider(resource=resource, shutdown_on_exit=False))
     activate()
@@ -720,8 +740,9 @@ def test_process_of_a_forked_child(named: bool, pyroscope: Pyroscope, monkeypatc
     monkeypatch.undo()
 
 
-def test_process_that_the_resource_names(pyroscope: Pyroscope) -> None:
+def test_process_that_the_resource_names(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resource that knows better, such as the host's number of a container's process, is believed."""
+    monkeypatch.setenv("OTEL_PROFILING_RESOURCE_LABELS", "process.pid")
     trace.set_tracer_provider(TracerProvider(resource=Resource({"process.pid": 99}), shutdown_on_exit=False))
     activate()
     assert pyroscope.agents[0]["tags"]["process_pid"] == "99"
@@ -746,15 +767,13 @@ def test_uwsgi(global_provider: TracerProvider, pyroscope: Pyroscope, monkeypatc
 
 @pytest.fixture
 def started_watches(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What would watch the server, but doesn't here, and no proxy stands in between."""
+    """What would listen to the agent, but doesn't here."""
     started: list[object] = []
 
     def start(watch: object) -> None:
         started.append(watch)
 
     monkeypatch.setattr(activation.ServerWatch, "start", start)
-    for name in settings.PROXIES:
-        monkeypatch.delenv(name, raising=False)
     return started
 
 
@@ -762,7 +781,7 @@ def started_watches(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_uwsgi_without_threads_of_ours(
     forked: bool, started_watches: list[object], global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody watches the server in a worker that was forked: there another thread could make both hang."""
+    """No thread of ours takes part in a worker that was forked: there another thread could make both hang."""
     assert global_provider
     hooks: list[Any] = []
     monkeypatch.setattr(process_models, "is_uwsgi", lambda: True)
@@ -784,14 +803,101 @@ def test_leaving_without_atexit(global_provider: TracerProvider, pyroscope: Pyro
     assert pyroscope.shutdowns == 1
 
 
-@pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
-def test_watch_behind_a_proxy(
-    proxy: str, started_watches: list[object], global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server is not watched where a proxy stands in between: it may answer us otherwise than the agent."""
-    assert global_provider
-    monkeypatch.setenv("https_proxy", proxy)
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="tables of descriptors of threads are Linux's")
+
+
+@ON_LINUX
+@pytest.mark.usefixtures("global_provider")
+def test_listening_to_the_agent(started_watches: list[object]) -> None:
+    """Its words are listened to in this process, and in each that is forked."""
     activate()
-    assert len(started_watches) == (0 if proxy else 1)
+    assert len(started_watches) == 1
     activation._before_fork()
     activation._after_fork_in_parent()
+    assert len(started_watches) == 1
+
+
+@ON_LINUX
+@pytest.mark.usefixtures("global_provider", "started_watches")
+def test_sampler_that_has_stopped(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent is started again, as it was, and this thread has its labels."""
+    watches: list[dict[str, Any]] = []
+    monkeypatch.setattr(activation, "ServerWatch", lambda *args: watches.append(args) or SimpleNamespace(start=int, stop=int))
+    activate()
+    *_, restart = watches[0]
+    with trace.get_tracer("test").start_as_current_span("GET /") as span:
+        restart()
+        assert pyroscope.tags.current() == pairs_of(span)
+    assert pyroscope.shutdowns == 1
+    assert len(pyroscope.agents) == 2
+    assert pyroscope.agents[0] == pyroscope.agents[1]
+    deactivate()
+    restart()
+    assert len(pyroscope.agents) == 2, "an agent that was taken back stays so"
+
+
+# Who has an agent
+
+
+@pytest.mark.usefixtures("global_provider")
+def test_helper_of_multiprocessing(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does nothing, so nothing is done in it."""
+    monkeypatch.setattr(process_models, "is_helper", lambda: True)
+    before = everything_replaced(pyroscope)
+    activate()
+    assert everything_replaced(pyroscope) == before
+    assert pyroscope.agents == []
+
+
+@pytest.mark.usefixtures("global_provider", "started_watches")
+def test_process_that_only_forks(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no agent, and each of its children has one, which ends with the child."""
+    monkeypatch.setattr(process_models, "only_forks", lambda: True)
+    activate()
+    activation._before_fork()
+    assert pyroscope.agents == []
+    activation._after_fork_in_child()
+    assert len(pyroscope.agents) == 1
+    activation._stop_agent()
+    assert pyroscope.shutdowns == 1
+
+
+@pytest.mark.usefixtures("global_provider")
+def test_other_interpreter(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the main one is profiled: in another, nothing is done."""
+    monkeypatch.setattr(activation, "is_main_interpreter", lambda: False)
+    before = everything_replaced(pyroscope)
+    activate()()
+    assert everything_replaced(pyroscope) == before
+    assert pyroscope.agents == []
+
+
+@pytest.fixture
+def second_copy() -> Iterator[Any]:
+    """`activation` of this package, imported a second time."""
+    name = "otel_profiling_configurator"
+    mine = {module: sys.modules.pop(module) for module in list(sys.modules) if module.split(".")[0] == name}
+    try:
+        yield importlib.import_module(f"{name}.activation")
+    finally:
+        for module in [module for module in sys.modules if module.split(".")[0] == name]:
+            del sys.modules[module]
+        sys.modules.update(mine)
+
+
+@pytest.mark.usefixtures("global_provider")
+def test_second_copy(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """It finds what the first has done: it does nothing again, and takes nothing back."""
+    hooks: list[Any] = []
+    activate()
+    before = everything_replaced(pyroscope)
+    monkeypatch.setattr(os, "register_at_fork", lambda **registered: hooks.append(registered))
+    copy = request.getfixturevalue("second_copy")
+    assert copy is not activation
+    copy.activate()
+    copy.deactivate()
+    copy.activate()()
+    assert everything_replaced(pyroscope) == before
+    assert len(pyroscope.agents) == 1
+    assert pyroscope.running
+    assert hooks == []

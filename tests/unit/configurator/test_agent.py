@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import inspect
 import logging
 import os
 import subprocess
@@ -20,7 +21,6 @@ from otel_profiling_configurator import guard
 from otel_profiling_configurator.agent import agent as agents
 from otel_profiling_configurator.agent.agent import Agent
 from otel_profiling_configurator.settings import Settings
-from otel_profiling_configurator.threads import os_threads
 
 from .fakes import Pyroscope
 
@@ -34,11 +34,10 @@ DEFAULT_ARGUMENTS = {
     "tags": {"region": "eu"},
     "sample_rate": 100,
     "upload_interval": 10,
-    "gil_only": Settings().gil_only,
+    "gil_only": True,
     "oncpu": True,
     "cpu_enabled": True,
     "mem_enabled": False,
-    "enable_logging": False,
 }
 
 
@@ -63,11 +62,28 @@ def started(pyroscope: Pyroscope, settings: Settings | None = None) -> Agent:
         ({"gil_only": True}, {"gil_only": True}),
         ({"types": ("cpu",)}, {"oncpu": True, "cpu_enabled": True, "mem_enabled": False}),
         # A thread that waits does not hold the GIL.
-        ({"types": ("wall",)}, {"oncpu": False, "gil_only": False, "cpu_enabled": True, "mem_enabled": False}),
+        (
+            {"types": ("wall",)},
+            {
+                "oncpu": False,
+                "gil_only": False,
+                "cpu_enabled": True,
+                "mem_enabled": False,
+                "tags": {"region": "eu", "clock": "wall"},
+            },
+        ),
         ({"types": ("memory",)}, {"cpu_enabled": False, "mem_enabled": True}),
         ({"types": ("memory", "cpu")}, {"oncpu": True, "cpu_enabled": True, "mem_enabled": True}),
-        ({"types": ("wall", "memory")}, {"oncpu": False, "gil_only": False, "cpu_enabled": True, "mem_enabled": True}),
-        ({"agent_logging": True, "log_level": logging.DEBUG}, {"enable_logging": True}),
+        (
+            {"types": ("wall", "memory")},
+            {
+                "oncpu": False,
+                "gil_only": False,
+                "cpu_enabled": True,
+                "mem_enabled": True,
+                "tags": {"region": "eu", "clock": "wall"},
+            },
+        ),
     ],
     ids=str,
 )
@@ -77,22 +93,74 @@ def test_arguments(settings: dict[str, Any], arguments: dict[str, Any], pyroscop
     assert pyroscope.agents == [{**DEFAULT_ARGUMENTS, **arguments}]
 
 
-@pytest.mark.parametrize(("asked", "level"), [(True, logging.DEBUG), (False, logging.NOTSET)])
-def test_log_level(asked: bool, level: int, pyroscope: Pyroscope) -> None:
-    """The agent logs at the level the user asked for, and is left alone otherwise."""
-    logging.getLogger("pyroscope").setLevel(logging.NOTSET)
-    started(pyroscope, Settings(log_level=logging.DEBUG, agent_logging=asked))
-    assert logging.getLogger("pyroscope").level == level
+def test_sampler_by_name(pyroscope: Pyroscope) -> None:
+    """Where there is a choice of samplers, the one that knows labels is asked for by its name."""
+    pyroscope.ProfilerImplementation = SimpleNamespace(PySpy="the one with labels", Stack="another")
+    started(pyroscope)
+    assert pyroscope.agents == [{**DEFAULT_ARGUMENTS, "cpu_implementation": "the one with labels"}]
 
 
-def test_warning_after_fork(pyroscope: Pyroscope) -> None:
-    """The agent's warning that a forked child is not profiled is not shown: ours is. Other warnings are."""
-    with warnings.catch_warnings(record=True) as shown:
-        warnings.simplefilter("always")
-        started(pyroscope)
-        warnings.warn("This process (pid=4711) is running Pyroscope, ...", DeprecationWarning, stacklevel=1)
-        warnings.warn("of the application", DeprecationWarning, stacklevel=1)
-    assert [str(warning.message) for warning in shown] == ["of the application"]
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.WARNING])
+def test_log_of_the_agent(level: int, pyroscope: Pyroscope) -> None:
+    """Its library says what fails and nothing else, whatever level we have; its logger is left to the application."""
+    asked: list[int] = []
+    pyroscope.lib = SimpleNamespace(
+        add_thread_tag=pyroscope.tags.add_thread_tag,
+        remove_thread_tag=pyroscope.tags.remove_thread_tag,
+        initialize_logging=asked.append,
+        drop_agent=lambda: asked.append(0),
+    )
+    logger = logging.getLogger("pyroscope")
+    original = pyroscope.configure
+
+    def configure(**arguments: Any) -> Any:
+        logger.disabled = True
+        return original(**arguments)
+
+    pyroscope.configure = configure
+    agent = started(pyroscope, Settings(log_level=level))
+    assert asked == [logging.ERROR]
+    assert not logger.disabled
+    agent.stop()
+    assert asked == [logging.ERROR, 0]
+    assert pyroscope.shutdowns == 0, "which would say so through logging"
+
+
+def test_no_filter_for_warnings(pyroscope: Pyroscope) -> None:
+    """The filters for warnings are the application's."""
+    before = list(warnings.filters)
+    started(pyroscope)
+    assert list(warnings.filters) == before
+
+
+def test_words(pyroscope: Pyroscope) -> None:
+    """What the agent's library writes on descriptor 2 can be had, once; the application's standard error has none of it."""
+    if sys.platform != "linux":
+        pytest.skip("tables of descriptors of threads are Linux's")
+    original = pyroscope.configure
+
+    def configure(**arguments: Any) -> Any:
+        os.write(2, b"Sending Session failed 401 no org id\n")
+        return original(**arguments)
+
+    pyroscope.configure = configure
+    agent = Agent(pyroscope, Settings())
+    assert (agent.words_are_caught, agent.take_words()) == (False, b"")
+    assert agent.start("shop", {})
+    assert agent.words_are_caught
+    assert agent.take_words() == b"Sending Session failed 401 no org id\n"
+    assert agent.take_words() == b""
+    agent.stop()
+    assert agent.take_words() == b""
+
+
+def test_start_without_a_thread(pyroscope: Pyroscope) -> None:
+    """Where no thread of ours may start it, the agent's descriptors and words are beside the application's."""
+    agent = Agent(pyroscope, Settings())
+    assert agent.start("shop", {}, threads=False)
+    assert (agent.words_are_caught, agent.take_words()) == (False, b"")
+    agent.stop()
+    assert pyroscope.shutdowns == 1
 
 
 def test_agent_that_runs_already(pyroscope: Pyroscope) -> None:
@@ -211,170 +279,112 @@ def test_application_starts_the_only_agent(pyroscope: Pyroscope, warned: Callabl
     assert warned() == []
 
 
-@pytest.mark.parametrize(
-    ("options", "reads_one_thread"), [({}, True), ({"gil_only": False}, False)], ids=["default", "not gil_only"]
-)
-def test_sampler_of_the_applications_agent(
-    options: dict[str, Any], reads_one_thread: bool, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Is followed as ours is: labels are kept for it."""
-    followed: list[Any] = []
-    monkeypatch.setattr(agents.sampler, "follow", lambda *args, **kwargs: followed.append((args, kwargs)))
-    agent = Agent(pyroscope, Settings(agent_enabled=False))
-    agent.watch_application(lambda: followed.append("labels again"))
-    pyroscope.configure(application_name="theirs", **options)
-    ((older,), kwargs), then = followed
-    assert os_threads.get_native_id() in older
-    assert kwargs == {"reads_one_thread": reads_one_thread}
-    assert then == "labels again"
-
-
-@pytest.mark.parametrize(
-    ("settings", "reads_one_thread"),
-    [(Settings(), True), (Settings(gil_only=False), False), (Settings(types=("wall",)), False)],
-    ids=["default", "not gil_only", "wall"],
-)
-def test_sampler_of_ours(
-    settings: Settings, reads_one_thread: bool, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Is followed from its start, by what it samples."""
-    followed: list[dict[str, bool]] = []
-    monkeypatch.setattr(agents.sampler, "follow", lambda _older, **kwargs: followed.append(kwargs))
-    Agent(pyroscope, settings).start("shop", {})
-    assert followed == [{"reads_one_thread": reads_one_thread}]
-
-
-class Said(list[str]):
-    """How samples and labels are kept together, in words."""
-
-    on_end: Callable[[], None]
-    """What the agent wants to be called where stand-ins are of no use."""
+class Started(list[bool]):
+    """For each agent that has started, whether its samples may have aliases."""
 
 
 @pytest.fixture
-def together(monkeypatch: pytest.MonkeyPatch) -> Said:
-    """Here samples can have stand-ins."""
-    said = Said()
-
-    def leave() -> bool:
-        used = bool(said) and said[-1] == "stand-ins"
-        said.append("by thread")
-        return used
-
-    def use(_agent: object, _worn_seconds: float, on_end: Callable[[], None]) -> bool:
-        said.append("stand-ins")
-        said.on_end = on_end
-        return True
-
-    monkeypatch.setattr(agents.thread_labels, "use_stand_ins", use)
-    monkeypatch.setattr(agents.thread_labels, "leave_stand_ins", leave)
-    monkeypatch.setattr(agents.thread_labels, "refresh", lambda: said.append("labels again"))
-    monkeypatch.setattr(agents.sampler, "follow", lambda older, **_kwargs: older and said.append("followed"))
-    return said
-
-
-def test_stand_ins(pyroscope: Pyroscope, together: Said) -> None:
-    """Where samples can have them, nobody follows the sampler."""
-    Agent(pyroscope, Settings()).start("shop", {})
-    assert together == ["stand-ins"]
-
-
-def test_no_stand_ins_wanted(pyroscope: Pyroscope, together: Said) -> None:
-    """The agent's library is left alone if somebody says so."""
-    Agent(pyroscope, Settings(stand_ins=False)).start("shop", {})
-    assert together == ["by thread", "followed"]
+def agents_started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Here samples can have aliases."""
+    seen = Started()
+    monkeypatch.setattr(agents.thread_labels, "agent_started", lambda _writer, *, aliases: seen.append(aliases))
+    return seen
 
 
 @pytest.mark.parametrize(
-    ("positional", "options", "expected"),
+    ("settings", "aliases"),
     [
-        ((), {}, ["stand-ins"]),
-        (("theirs",), {}, ["stand-ins"]),
-        ((), {"report_thread_id": True}, ["by thread", "followed"]),
-        ((), {"report_thread_name": True}, ["by thread", "followed"]),
-        ((), {"cpu_implementation": "another"}, ["by thread", "followed"]),
-        ((), {"cpu_enabled": False}, ["by thread", "followed"]),
-        (
-            ("theirs", "theirs", "http://localhost:4040", "", "", False, 100, True, None, True, False, True),
-            {},
-            ["by thread", "followed"],
-        ),
+        (Settings(), True),
+        (Settings(gil_only=False), True),
+        (Settings(types=("wall",)), True),
+        (Settings(types=("memory", "cpu")), True),
+        (Settings(types=("memory",)), False),
+    ],
+    ids=["default", "all threads", "wall", "memory and CPU", "memory"],
+)
+def test_aliases_for_our_agent(settings: Settings, aliases: bool, pyroscope: Pyroscope, agents_started: Started) -> None:
+    """Wherever it takes samples of threads: its memory profile has no labels."""
+    Agent(pyroscope, settings).start("shop", {})
+    assert agents_started == [aliases]
+
+
+def test_no_aliases_for_an_agent_that_runs_already(pyroscope: Pyroscope, agents_started: Started) -> None:
+    """It may report the ids of its threads: nobody knows what it was asked for."""
+    pyroscope.configure(application_name="of the application")
+    Agent(pyroscope, Settings()).start("shop", {})
+    assert agents_started == [False]
+
+
+@pytest.mark.parametrize(
+    ("positional", "options", "aliases"),
+    [
+        ((), {}, True),
+        (("theirs",), {}, True),
+        ((), {"report_thread_id": True}, False),
+        ((), {"report_thread_name": True}, False),
+        ((), {"cpu_implementation": "another"}, False),
+        ((), {"cpu_enabled": False}, False),
+        (("theirs", "theirs", "http://localhost:4040", "", "", False, 100, True, None, True, False, True), {}, False),
     ],
     ids=["default", "name", "ids", "names", "another profiler", "no CPU profile", "by position"],
 )
-def test_stand_ins_for_the_applications_agent(
+def test_aliases_for_the_applications_agent(
     positional: tuple[Any, ...],
     options: dict[str, Any],
-    expected: list[str],
+    aliases: bool,
     pyroscope: Pyroscope,
-    together: Said,
+    agents_started: Started,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It has them, too, but where its samples name their threads, or may."""
+    """It has them, too, but where its samples name their threads, or may; then the threads are labelled anew."""
     monkeypatch.setattr(pyroscope, "configure", lambda *_args, **_kwargs: True)
-    Agent(pyroscope, Settings(agent_enabled=False)).watch_application(lambda: None)
+    anew: list[list[bool]] = []
+    Agent(pyroscope, Settings(agent_enabled=False)).watch_application(lambda: anew.append(list(agents_started)))
     pyroscope.configure(*positional, **options)
-    assert together == expected
+    assert anew == [[aliases]]
 
 
-def test_application_that_labels_threads(pyroscope: Pyroscope, together: Said) -> None:
-    """From then on all labels are kept by thread; what it has called does what it did, until that is undone."""
+def test_application_that_labels_threads(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has called does what it did, and the labels are told of, until that is undone."""
+    told: list[tuple[bool, str, str]] = []
+    monkeypatch.setattr(agents.thread_labels, "tag_of_application", lambda *tag: told.append(tag))
     agent = Agent(pyroscope, Settings())
-    original = pyroscope.lib.add_thread_tag
+    originals = pyroscope.lib.add_thread_tag, pyroscope.lib.remove_thread_tag
     undo = agent.watch_labels()
-    agent.start("shop", {})
+    assert inspect.signature(pyroscope.lib.add_thread_tag) == inspect.signature(originals[0])
+    pyroscope.lib.add_thread_tag("job", "nightly")
+    assert pyroscope.tags.current() == {"job": "nightly"}
+    pyroscope.lib.remove_thread_tag("job", "nightly")
+    assert pyroscope.tags.current() == {}
+    assert told == [(True, "job", "nightly"), (False, "job", "nightly")]
+    undo()
+    assert (pyroscope.lib.add_thread_tag, pyroscope.lib.remove_thread_tag) == originals
+
+
+def test_labels_of_ours_are_not_taken_for_the_applications(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """We write through the functions that were there before they were watched."""
+    told: list[object] = []
+    monkeypatch.setattr(agents.thread_labels, "tag_of_application", lambda *tag: told.append(tag))
+    agent = Agent(pyroscope, Settings())
+    undo = agent.watch_labels()
+    agent.tags.add_thread_tag("span_name", "GET /")
+    agent.tags.remove_thread_tag("span_name", "GET /")
+    undo()
+    assert told == []
+
+
+def test_application_labels_a_thread_while_we_fail(
+    pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
+) -> None:
+    """Its call goes through all the same, and one warning says so."""
+    monkeypatch.setattr(guard, "reraise", False)
+    monkeypatch.setattr(agents.thread_labels, "tag_of_application", lambda *_tag: 1 / 0)
+    undo = Agent(pyroscope, Settings()).watch_labels()
     for job in ("a", "b"):
         pyroscope.lib.add_thread_tag(f"job {job}", job)
-    assert pyroscope.tags.current() == {"job a": "a", "job b": "b"}
-    pyroscope.running = False
-    agent.start("shop", {})  # in a forked child
-    assert together == ["stand-ins", "by thread", "followed", "labels again", "by thread", "followed"]
     undo()
-    assert pyroscope.lib.add_thread_tag == original
-
-
-def test_application_that_labels_threads_after_the_agent(pyroscope: Pyroscope, together: Said) -> None:
-    """There is nobody to follow then."""
-    agent = started(pyroscope)
-    agent.watch_labels()
-    agent.stop()
-    pyroscope.lib.add_thread_tag("job", "nightly")
-    assert together == ["stand-ins", "by thread", "labels again"]
-
-
-def test_stand_ins_of_no_use(pyroscope: Pyroscope, together: Said, caplog: pytest.LogCaptureFixture) -> None:
-    """The sampler is followed instead, also that of the next agent; a line says so."""
-    agent = started(pyroscope)
-    with caplog.at_level(logging.INFO):
-        together.on_end()
-    assert "kept by thread from now on" in caplog.text
-    pyroscope.running = False
-    agent.start("shop", {})
-    assert together == ["stand-ins", "followed", "by thread", "followed"]
-
-
-@pytest.mark.parametrize("where", ["after the end", "in a forked child"])
-def test_stand_ins_without_an_agent(
-    where: str, pyroscope: Pyroscope, together: Said, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no agent runs, that no sample is seen says nothing about the next one."""
-    agent = started(pyroscope)
-    if where == "after the end":
-        agent.stop()
-    else:
-        monkeypatch.setattr(os, "getpid", lambda: -1)
-    with caplog.at_level(logging.INFO):
-        together.on_end()
-    assert caplog.text == ""
-    pyroscope.running = False
-    agent.start("shop", {})
-    assert together == ["stand-ins", "stand-ins"]
-
-
-def test_memory_profile_alone(pyroscope: Pyroscope, together: Said) -> None:
-    """Nothing samples threads then."""
-    Agent(pyroscope, Settings(types=("memory",))).start("shop", {})
-    assert together == ["by thread", "followed"]
+    assert pyroscope.tags.current() == {"job a": "a", "job b": "b"}
+    assert len(warned()) == 1
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(100, 0.02), (1, 0.02), (1000, 0.002)])
@@ -502,12 +512,12 @@ def test_importing_us() -> None:
     ],
     ids=["both", "one", "none"],
 )
-def test_tag_writer(native: Any, used: str) -> None:
+def test_module_that_labels_threads(native: Any, used: str) -> None:
     """The native functions, which cost least, where the module still has them."""
     module = ModuleType("pyroscope")
     if native is not None:
         module.lib = native  # type: ignore[attr-defined]
-    assert agents.tag_writer(module) is (native if used == "native" else module)
+    assert agents.tag_module(module) is (native if used == "native" else module)
 
 
 def test_stop_in_a_child_without_an_agent(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,15 +145,6 @@ def test_descendants_that_are_gone() -> None:
     root.rename("GET /users")
 
 
-@each_scope
-@pytest.mark.parametrize("sampled", [True, False], ids=["sampled", "unsampled"])
-def test_parent_handed_on(ids: Scope, names: Scope, sampled: bool) -> None:
-    """A switched-off tracer hands its parent on under the parent's identity: the parent's labels go with it."""
-    rules = LabelRules(ids, names)
-    root = rules.of_local_root(span_context(sampled=sampled), "GET /")
-    assert rules.of_descendant(root, span_context(sampled=sampled), "not a span") is root
-
-
 @pytest.mark.parametrize(("trace_id", "span_id"), [(1, 1), ((1 << 128) - 1, (1 << 64) - 1)], ids=["leading zeroes", "all bits"])
 def test_ids(trace_id: int, span_id: int) -> None:
     """Ids are written as W3C writes them: lower case, 32 and 16 digits."""

@@ -5,20 +5,16 @@ from __future__ import annotations
 import _thread
 import contextvars
 import hashlib
-import importlib
-import os
 import sys
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from otel_profiling_configurator.threads import os_threads
 from otel_profiling_configurator.threads.os_threads import Helper, Local
 
-from .fakes import on_a_thread, skip_if_pure
+from .fakes import on_a_thread
 
 
 def test_threads_without_an_id_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,80 +192,17 @@ def test_gil_is_kept_while_others_are_watched() -> None:
         thread.join()
 
 
-@pytest.fixture(params=["in C", "in Python"])
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What is done in C and in Python: has ``is_asleep`` and ``give_way``."""
-    if not os_threads.thread_ids():
-        pytest.skip("no /proc here")
-    if request.param == "in C":
-        skip_if_pure(request)
-        form: Any = importlib.import_module("otel_profiling_configurator._sampler")
-    else:
-        form = SimpleNamespace(is_asleep=os_threads.is_asleep_in_python, give_way=os_threads.give_way_in_python)
-    monkeypatch.setattr(os_threads, "_is_asleep", form.is_asleep)
-    return form
-
-
 @pytest.mark.parametrize(
-    ("text", "asleep"),
+    ("stat", "letter"),
     [
-        ("0", False),
-        ("", False),
-        ("futex_wait_queue", True),
-        ("7 (a name) S 1 2 3", True),
-        ("7 (a name) R 1 2 3", False),
-        ("7 (a name) D 1 2 3", False),
-        ("7 (a ) R) S 1 2 3", True),
-        ("7 (" + "a" * 60, True),
+        (b"", b""),
+        (b"7 (a name) S 1 2 3", b"S"),
+        (b"7 (a name) R 1 2 3", b"R"),
+        (b"7 (a name) D 1 2 3", b"D"),
+        (b"7 (a ) R) S 1 2 3", b"S"),
+        (b"7 (" + b"a" * 60, b""),
     ],
 )
-def test_states(text: str, asleep: bool, form: Any, tmp_path: Path) -> None:
-    """As the kernel writes them: where a thread waits, or a letter after its name, which may be anything."""
-    file = tmp_path / "state"
-    file.write_text(text)
-    with file.open("rb") as opened:
-        assert form.is_asleep(opened.fileno()) is asleep
-        assert form.is_asleep(opened.fileno()) is asleep, "read once more from its beginning"
-
-
-def test_state_of_no_file(form: Any) -> None:
-    """Is an error of the system's."""
-    with pytest.raises(OSError, match="Errno"):
-        form.is_asleep(-1)
-
-
-@pytest.mark.usefixtures("form")
-def test_state_of_a_thread() -> None:
-    """One that waits is asleep, one that works is not, and one that has ended has no state."""
-    start, others = threading.Event(), os_threads.thread_ids()
-
-    def work() -> None:
-        start.wait(10)
-        hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 500_000)  # without the GIL
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    (worker,) = os_threads.thread_ids() - others
-    assert os_threads.are_still([worker], 10)
-    state = os_threads.State(worker)
-    assert state.is_asleep()
-    start.set()
-    deadline = time.monotonic() + 10
-    while state.is_asleep():
-        assert time.monotonic() < deadline
-    thread.join()
-    while worker in os_threads.thread_ids():
-        time.sleep(0.001)
-    with pytest.raises(OSError, match="Errno"):
-        state.is_asleep()
-    file = state._file
-    state.close()
-    with pytest.raises(OSError, match="Errno"):
-        os.fstat(file)
-
-
-def test_giving_way(form: Any) -> None:
-    """Takes as long as it says."""
-    start = time.monotonic()
-    given = form.give_way()
-    assert 0.0 <= given <= time.monotonic() - start
+def test_state_as_the_kernel_writes_it(stat: bytes, letter: bytes) -> None:
+    """A letter after the thread's name, which may be anything."""
+    assert os_threads._letter(stat) == letter

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import copy
+import functools
 import gc
 import inspect
 import signal
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import opentelemetry.context as context_api
@@ -36,11 +35,11 @@ from opentelemetry.trace import (
     use_span,
 )
 from otel_profiling_configurator import ProfilingTracerProvider, Scope, guard
-from otel_profiling_configurator.spans import tracer_provider
-from otel_profiling_configurator.spans.labels import PROFILE_ID_ATTRIBUTE
-from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator.spans import sdk_tracers, tracer_provider
+from otel_profiling_configurator.spans.labels import PROFILE_ID_ATTRIBUTE, LabelRules
+from otel_profiling_configurator.threads.thread_labels import CURRENT_SPAN, NOT_OURS, SPAN_ATTRIBUTE
 
-from .fakes import SPAN, TRACE, Caching, Tags, expected, pairs_of, skip_if_pure, span_context
+from .fakes import SPAN, TRACE, Caching, Tags, expected, pairs_of, span_context
 
 PROFILE_ID = "pyroscope.profile.id"
 
@@ -67,6 +66,11 @@ def tracer_of(provider: Any = None, ids: Scope = Scope.ROOT, names: Scope = Scop
     return ProfilingTracerProvider(provider or sdk(), ids, names).get_tracer("test")
 
 
+def original_start_span() -> Any:
+    """The SDK's own, whether or not its class is seen to."""
+    return inspect.unwrap(vars(SdkTracer)["start_span"])
+
+
 def ids(span: Any) -> tuple[int, int]:
     context = span.get_span_context()
     return context.trace_id, context.span_id
@@ -74,6 +78,29 @@ def ids(span: Any) -> tuple[int, int]:
 
 def labels_as_root(span: Any, name: str) -> dict[str, str]:
     return expected(*ids(span), name)
+
+
+class Conforming(trace.Span):
+    """A span of another SDK, with nothing in common with OpenTelemetry's but the API."""
+
+    _context = {"an attribute": "of its own"}  # noqa: RUF012 - read only
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, Any] = {}
+
+    def get_span_context(self) -> Any:
+        return span_context()
+
+    def is_recording(self) -> bool:
+        return True
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        self.attributes[key] = value
+
+    def _nothing(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    end = set_attributes = add_event = update_name = set_status = record_exception = _nothing  # type: ignore[assignment]
 
 
 class Slotted:
@@ -124,27 +151,13 @@ PROVIDERS: dict[str, Callable[[], Any]] = {
 }
 
 
-class OfKnownNames(tracer_provider.LabelRules):
-    """Rules that have seen the names of these tests: the form in C leaves a local root of any other to the form in Python."""
-
-    def __init__(self, *scopes: Scope) -> None:
-        super().__init__(*scopes)
-        for name in ("GET /", "GET", "span", "work", "query", "ours", "theirs", "late", "drop this", "record this"):
-            self._name_label(name)
-
-
-@pytest.fixture(scope="module", params=["in C", "in C, of known names", "in Python"], autouse=True)
-def form(request: pytest.FixtureRequest) -> Iterator[str]:
-    """All that is promised here holds for both forms of `_annotating`."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "in Python":
-            patch.setattr(tracer_provider, "_in_c", None)
-        else:
-            skip_if_pure(request)
-            assert tracer_provider._in_c is not None
-        if request.param == "in C, of known names":
-            patch.setattr(tracer_provider, "LabelRules", OfKnownNames)
-        yield request.param
+@pytest.fixture(params=["by its provider", "by its class"], autouse=True)
+def annotated(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """What is promised of the spans of a wrapped provider holds, too, while spans of all of the SDK's tracers are annotated."""
+    undo = sdk_tracers.install(LabelRules()) if request.param == "by its class" else lambda: None
+    yield request.param
+    monkeypatch.undo()  # what a test put over ours
+    undo()
 
 
 @pytest.fixture(params=PROVIDERS)
@@ -203,7 +216,7 @@ def test_tracer_asked_for_twice() -> None:
     """A provider may hand out the same tracer again: it is not annotated twice over."""
     provider: Any = ProfilingTracerProvider(Caching(sdk().get_tracer("test")))
     start_span = provider.get_tracer("test").start_span
-    assert provider.get_tracer("test").start_span is start_span
+    assert provider.get_tracer("test").start_span == start_span
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="every object of Python 3.10 has a dictionary")
@@ -244,9 +257,9 @@ def test_span_with_a_remote_parent(tracer: Any) -> None:
     assert pairs_of(get_current_span(parent)) is None
 
 
-def test_span_whose_parent_is_of_another_provider(tracer: Any) -> None:
-    """We did not start its parent, so it is a local root, in the trace of the parent."""
-    parent = sdk().get_tracer("test").start_span("theirs")
+def test_span_whose_parent_is_of_another_sdk(tracer: Any) -> None:
+    """We did not see its parent start, so it is a local root, in the trace of the parent."""
+    parent: Any = Conforming()
     with use_span(parent):
         span = tracer.start_span("GET /")
     assert ids(span)[0] == ids(parent)[0]
@@ -409,13 +422,13 @@ def test_span_in_no_span_under_a_remote_parent(silent: Any) -> None:
     assert span.attributes == {PROFILE_ID: f"{ids(span)[1]:016x}"}
 
 
-def test_no_span_under_a_span_of_another_provider(silent: Any) -> None:
-    """That span is not ours, so the work inside it is not labelled."""
-    parent = sdk().get_tracer("test").start_span("theirs")
+def test_no_span_under_a_span_of_another_sdk(silent: Any) -> None:
+    """We did not see that span start, so the work inside it is not labelled."""
+    parent: Any = Conforming()
     span = silent.start_span("nothing", set_span_in_context(parent, Context()))
     assert pairs_of(span) is None
     assert pairs_of(parent) is None
-    assert PROFILE_ID not in parent.attributes  # type: ignore[attr-defined]
+    assert PROFILE_ID not in parent.attributes
 
 
 def test_renamed_no_span_under_a_span_of_ours(silent: Any) -> None:
@@ -539,19 +552,20 @@ def test_renamed_while_not_current(following: Tags) -> None:
         assert following.current() == labels_as_root(root, "GET /")
 
 
-def test_span_of_another_provider_renamed() -> None:
+def test_span_without_labels_renamed() -> None:
     """It is of a class that we watch, and none of our business."""
+    theirs: Any = sdk().get_tracer("test").start_span("theirs")
+    vars(theirs).pop(SPAN_ATTRIBUTE, None)
     tracer_of().start_span("ours")
-    theirs = sdk().get_tracer("test").start_span("theirs")
     theirs.update_name("renamed")
-    assert theirs.name == "renamed"  # type: ignore[attr-defined]
+    assert theirs.name == "renamed"
     assert pairs_of(theirs) is None
 
 
 def test_renamed_where_there_is_no_span(following: Tags) -> None:
     """The invalid span that everybody shares has no name: applications rename "the current span" without looking."""
     tracer_of(sdk(ALWAYS_OFF)).start_span("one of the same class, so that its renames are followed")
-    theirs = sdk().get_tracer("test").start_span("theirs")
+    theirs = Conforming()
     try:
         get_current_span().update_name("renamed")
         with use_span(theirs):
@@ -605,29 +619,6 @@ def test_renamed_span_of_a_vendors_class(span_class: type[NonRecordingSpan]) -> 
     tracer_provider.install(NoOpTracerProvider())()
     assert vars(OfAVendor)["update_name"] is before
     assert "update_name" not in vars(Inheriting)
-
-
-class Conforming(trace.Span):
-    """A span of another SDK, with nothing in common with OpenTelemetry's but the API."""
-
-    _context = {"an attribute": "of its own"}  # noqa: RUF012 - read only
-
-    def __init__(self) -> None:
-        self.attributes: dict[str, Any] = {}
-
-    def get_span_context(self) -> Any:
-        return span_context()
-
-    def is_recording(self) -> bool:
-        return True
-
-    def set_attribute(self, key: str, value: Any) -> None:
-        self.attributes[key] = value
-
-    def _nothing(self, *_args: Any, **_kwargs: Any) -> None:
-        pass
-
-    end = set_attributes = add_event = update_name = set_status = record_exception = _nothing  # type: ignore[assignment]
 
 
 def test_spans_of_another_sdk() -> None:
@@ -799,7 +790,12 @@ def test_arguments_of_a_future_api() -> None:
 
 def starting(make_span: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """A tracer of the SDK's class that starts such spans."""
-    monkeypatch.setattr(SdkTracer, "start_span", lambda *_, **__: make_span())
+
+    @functools.wraps(original_start_span())
+    def start_span(*_: Any, **__: Any) -> Any:
+        return make_span()
+
+    monkeypatch.setattr(SdkTracer, "start_span", start_span)
     return tracer_of()
 
 
@@ -858,7 +854,7 @@ def test_ids_that_are_none(strange: tuple[Any, Any], monkeypatch: pytest.MonkeyP
 def test_contexts_that_are_none(tracer: Any) -> None:
     """Whatever the provider makes of them, its span is started, or its exception seen."""
     inner = sdk().get_tracer("test")
-    for context in ("context", {tracer_provider.CURRENT_SPAN: None}, {tracer_provider.CURRENT_SPAN: "span"}, 7):
+    for context in ("context", {CURRENT_SPAN: None}, {CURRENT_SPAN: "span"}, 7):
         try:
             inner.start_span("GET /", context)
         except Exception as expected_error:  # noqa: BLE001 - whatever it is
@@ -873,7 +869,7 @@ def test_spans_do_not_pile_anything_up() -> None:
     tracer = tracer_of(sdk(ParentBased(ALWAYS_ON)))
     names = ["GET /", "query"]
     remote = set_span_in_context(NonRecordingSpan(span_context(remote=True)), Context())
-    held: list[Any] = [*names, remote, tracer, tracer.start_span, tracer_provider.NOT_OURS, PROFILE_ID_ATTRIBUTE]
+    held: list[Any] = [*names, remote, tracer, tracer.start_span, NOT_OURS, PROFILE_ID_ATTRIBUTE]
     for _ in range(2):  # once for what is made at first
         before = [sys.getrefcount(one) for one in held]
         for _ in range(200):
@@ -888,21 +884,19 @@ def test_spans_do_not_pile_anything_up() -> None:
 
 
 def test_start_span_seen_by_others() -> None:
-    """It may be copied and referred to as any function may, and a name of its own for its first argument does no harm."""
-    start_span = tracer_of().start_span
-    assert copy.copy(start_span) is start_span
-    assert copy.deepcopy([start_span]) == [start_span]
-    gone = weakref.ref(start_span)
-    assert gone() is start_span
-    del start_span
-    gc.collect()
-    assert gone() is None
+    """It is a method of the tracer, with the name, the arguments and the documentation that the SDK's has."""
+    tracer = tracer_of()
+    start_span, of_sdk = tracer.start_span, original_start_span()
+    assert inspect.ismethod(start_span)
+    assert start_span.__self__ is tracer
+    for fact in ("__name__", "__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__"):
+        assert getattr(start_span, fact) == getattr(of_sdk, fact)
+    assert inspect.signature(start_span.__func__) == inspect.signature(of_sdk)
+    assert inspect.getsource(start_span) == inspect.getsource(of_sdk)
 
 
-def test_tracer_with_another_name_for_its_argument(form: str) -> None:
-    """Its spans have their names."""
-    if form == "in Python":
-        pytest.skip("there it has to be the API's name")
+def test_tracer_with_another_name_for_its_argument() -> None:
+    """Its spans are labelled, if by another name."""
 
     class Renaming(SdkTracer):
         def start_span(self, span_name: str) -> Any:  # type: ignore[override] # as said
@@ -924,29 +918,6 @@ def test_tracer_that_nobody_holds() -> None:
     assert gone() is None
 
 
-def test_module_in_c_without_its_names(form: str) -> None:
-    """It says what is missing, and goes on with what it has."""
-    if form == "in Python":
-        pytest.skip("there is none")
-    in_c: Any = tracer_provider._in_c
-    names, of_contexts = vars(tracer_provider), vars(context_api)
-    for arguments in ((names,), (names, "names"), ("names", of_contexts)):
-        with pytest.raises(TypeError):
-            in_c.use(*arguments)
-    for missing in ("CURRENT_SPAN", "SpanLabels", "set_profile_id"):
-        with pytest.raises(KeyError, match=missing):
-            in_c.use({name: value for name, value in names.items() if name != missing}, of_contexts)
-    with pytest.raises(AttributeError):
-        in_c.use({**names, "SpanLabels": object}, of_contexts)
-    with pytest.raises(TypeError):
-        in_c.use({**names, "SpanLabels": SimpleNamespace(owner=1)}, of_contexts)
-    for arguments in ((), (str, str, True, "names")):
-        with pytest.raises(TypeError):
-            in_c.annotating(*arguments)
-    span = tracer_of().start_span("GET /")
-    assert pairs_of(span) == labels_as_root(span, "GET /")
-
-
 # The global provider
 
 
@@ -964,16 +935,16 @@ def test_installed() -> None:
     early = trace.get_tracer("early")
     inner = sdk()
     trace.set_tracer_provider(inner)
-    before = vars(SdkSpan)["update_name"]
     provider = ProfilingTracerProvider(inner)
     undo = tracer_provider.install(provider)  # type: ignore[arg-type]
     assert trace.get_tracer_provider() is provider
     span = early.start_span("GET /")
     assert pairs_of(span) == labels_as_root(span, "GET /")
-    assert vars(SdkSpan)["update_name"] is not before
+    renaming = vars(SdkSpan)["update_name"]
+    assert renaming is not inspect.unwrap(renaming)
     undo()
     assert trace.get_tracer_provider() is inner
-    assert vars(SdkSpan)["update_name"] is before
+    assert vars(SdkSpan)["update_name"] is inspect.unwrap(renaming)
 
 
 @pytest.mark.usefixtures("unset")

@@ -50,7 +50,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["nonsense"], "nonsense"),
         (["demo", "--seconds", "0"], "more than 0"),
         (["demo", "--seconds", "nan"], "more than 0"),
-        (["demo", "--seconds", "soon"], "no number of seconds"),
+        (["demo", "--seconds", "soon"], "no number"),
         (["demo", "--port", "65536"], "0 to 65535"),
         (["demo", "--port", "-1"], "0 to 65535"),
         (["demo", "--port", "http"], "0 to 65535"),

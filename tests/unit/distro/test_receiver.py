@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import http.client
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
 
-from otel_profiling_distro.receiver import Frame, Receiver, Sample, Span
+from otel_profiling_distro.receiver import Frame, Receiver, Refusal, Sample, Span
 from otel_profiling_distro.receiver.protos import otel_profiling_pprof_pb2 as pprof
 from otel_profiling_distro.receiver.protos import otel_profiling_push_pb2 as push
 
@@ -79,6 +81,7 @@ def push_request(*profiles: bytes, service: str = "shop") -> bytes:
     return request.SerializeToString()
 
 
+SOME_PUSH = push_request(Profile().add("leaf", 10_000_000).encode())
 SERIES = {"__name__": "process_cpu", "service_name": "shop"}
 
 
@@ -142,7 +145,7 @@ def test_services_apart(receiver: Receiver) -> None:
 def test_headers_of_a_push(receiver: Receiver) -> None:
     """Each push is recorded with its headers under lower-case names, its series and the time."""
     before = time.time()
-    post(receiver, PUSH, push_request(), X_Scope_OrgID="tenant", Authorization="Basic dTpw")
+    post(receiver, PUSH, SOME_PUSH, X_Scope_OrgID="tenant", Authorization="Basic dTpw")
     (pushed,) = receiver.pushes()
     assert pushed.headers["x-scope-orgid"] == "tenant"
     assert pushed.headers["authorization"] == "Basic dTpw"
@@ -158,6 +161,63 @@ def test_server_that_refuses(receiver: Receiver) -> None:
     assert status == 503
     assert receiver.samples() == []
     assert [pushed.status for pushed in receiver.pushes()] == [503]
+    assert [refusal.status for refusal in receiver.refusals()] == [503]
+
+
+def test_empty_push(receiver: Receiver) -> None:
+    """A push without a profile is refused in the words of the real server; a profile without a sample is taken."""
+    for empty in (b"", push_request()):
+        status, message = post(receiver, PUSH, empty)
+        assert (status, json.loads(message)["message"]) == (400, "no profiles received")
+    assert receiver.refusals() == [Refusal(400, "no profiles received")] * 2
+    assert post(receiver, PUSH, push_request(Profile().encode()))[0] == 200
+    assert [pushed.status for pushed in receiver.pushes()] == [400, 400, 200]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"X_Scope_OrgID": "somebody"}, 401),
+        ({"X_Scope_OrgID": "team-a"}, 200),
+        ({"Authorization": "Basic " + base64.b64encode(b"team-a:secret").decode()}, 200),
+        ({"Authorization": "Basic !"}, 401),
+        ({"Authorization": "Bearer team-a"}, 401),
+    ],
+)
+def test_tenant(headers: dict[str, str], status: int) -> None:
+    """A receiver that was told a tenant takes pushes of that tenant alone; others are recorded, their samples are not kept."""
+    with Receiver(tenant="team-a") as receiver:
+        answered, message = post(receiver, PUSH, SOME_PUSH, **headers)
+        assert answered == status
+        assert len(receiver.samples()) == (status == 200)
+        assert [pushed.status for pushed in receiver.pushes()] == [status]
+        assert receiver.refusals() == ([] if status == 200 else [Refusal(401, "no org id")])
+        assert status == 200 or json.loads(message) == {"code": "unauthenticated", "message": "no org id"}
+
+
+def test_series_limit() -> None:
+    """Past the limit new series are refused in the words of the real server, known ones are taken, also in the same push."""
+
+    def push_of_names(*names: str) -> bytes:
+        profile = Profile()
+        for number, name in enumerate(names):
+            # The ids are beside the series: as many of them as there like.
+            profile.add("leaf", 10_000_000, labels=(("span_name", name), ("span_id", f"{number}"), ("trace_id", "t")))
+        return push_request(profile.encode())
+
+    with Receiver(series_limit=2) as receiver:
+        assert post(receiver, PUSH, push_of_names("a", "b", "a", "b"))[0] == 200
+        assert receiver.refusals() == []
+        status, message = post(receiver, PUSH, push_of_names("a", "c", "b"))
+        words = (
+            "Maximum active series limit exceeded (2/2), reduce the number of active streams (reduce labels or reduce label "
+            "values), or contact your administrator to see if the limit can be increased"
+        )
+        assert (status, json.loads(message)["message"]) == (429, words)
+        assert [sample.label("span_name") for sample in receiver.samples()] == ["a", "b", "a", "b", "a", "b"]
+        assert post(receiver, PUSH, push_of_names("b"))[0] == 200
+        assert receiver.refusals() == [Refusal(429, words)]
 
 
 def test_server_that_hangs() -> None:
@@ -166,8 +226,8 @@ def test_server_that_hangs() -> None:
     receiver.start()
     client = socket.create_connection((urlsplit(receiver.url).hostname, urlsplit(receiver.url).port), 5)
     with client:
-        body = push_request()
-        head = f"POST {PUSH} HTTP/1.1\r\nHost: test\r\nContent-Length: {len(body)}\r\n\r\n"
+        body = SOME_PUSH
+        head = f"POST {PUSH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         deadline = time.monotonic() + 5
         while not receiver.pushes() and time.monotonic() < deadline:
@@ -186,7 +246,7 @@ def test_stop_with_an_idle_connection() -> None:
     receiver = Receiver()
     receiver.start()
     connection = http.client.HTTPConnection(urlsplit(receiver.url).netloc, timeout=5)
-    connection.request("POST", PUSH, push_request())
+    connection.request("POST", PUSH, SOME_PUSH)
     connection.getresponse().read()
     kept_alive = connection.sock
 
@@ -195,7 +255,7 @@ def test_stop_with_an_idle_connection() -> None:
     assert kept_alive.recv(1) == b""
     connection.close()
     with pytest.raises(ConnectionRefusedError):
-        post(receiver, PUSH, push_request())
+        post(receiver, PUSH, SOME_PUSH)
     assert len(receiver.pushes()) == 1
 
 
@@ -288,6 +348,7 @@ def test_broken_body(receiver: Receiver, case: str, capfd: pytest.CaptureFixture
     status, message = post(receiver, path, body, content_encoding=encoding)
     assert status == 400
     assert reason in message
+    assert [refusal.status for refusal in receiver.refusals()] == [400]
     assert receiver.pushes() == []
     assert receiver.samples() == []
     assert receiver.spans() == []
@@ -296,10 +357,10 @@ def test_broken_body(receiver: Receiver, case: str, capfd: pytest.CaptureFixture
 
 def test_gzip_bomb(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that is too large once decompressed is refused, before it is held in memory."""
-    monkeypatch.setattr("otel_profiling_distro.receiver.body.MAX_BODY", 1000)
+    monkeypatch.setattr("otel_profiling_distro.receiver.body.MAX_BODY", 2000)
     status, message = post(receiver, PUSH, gzip.compress(bytes(1_000_000)), content_encoding="gzip")
-    assert status == 400
-    assert "more than 1000 bytes" in message
+    assert status == 413
+    assert "more than 2000 bytes" in message
 
 
 def test_unknown_path(receiver: Receiver) -> None:
@@ -333,7 +394,7 @@ def test_keep_alive(receiver: Receiver) -> None:
     """Agents keep their connection: many requests, good and bad, go over one."""
     connection = http.client.HTTPConnection(urlsplit(receiver.url).netloc, timeout=5)
     statuses = []
-    for body in (push_request(), b"\xff\xff\xff", push_request()):
+    for body in (SOME_PUSH, b"\xff\xff\xff", SOME_PUSH):
         connection.request("POST", PUSH, body)
         response = connection.getresponse()
         response.read()

@@ -1,4 +1,4 @@
-"""Flask on werkzeug's server, a thread for each request."""
+"""Flask on werkzeug's server, a thread for each request; other servers import `app`."""
 
 import sys
 
@@ -29,4 +29,6 @@ def delta():
 
 
 work_outside()
-app.run(port=int(sys.argv[1]), threaded=True)
+
+if __name__ == "__main__":
+    app.run(port=int(sys.argv[1]), threaded=True)

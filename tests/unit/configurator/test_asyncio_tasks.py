@@ -1,58 +1,25 @@
-"""Labels follow asyncio's tasks, callbacks and timers on the standard library's loop."""
+"""Labels follow asyncio's tasks, callbacks and timers on the standard library's loop, in both forms."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
+import gc
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import weakref
 from typing import Any
 
 import opentelemetry.context as context_api
 import pytest
-import wrapt
 from opentelemetry.context import Context
-from opentelemetry.context.context import _RuntimeContext
-from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import get_current_span
-from otel_profiling_configurator import ProfilingTracerProvider, Scope, switches
-from otel_profiling_configurator.context import runtime_context
-from otel_profiling_configurator.switches import asyncio_handles
+from otel_profiling_configurator import ProfilingTracerProvider, Scope
 
 from .fakes import Tags, pairs_of
 
 pytestmark = pytest.mark.usefixtures("renames_are_unfollowed")
-
-
-class WithoutVariable(_RuntimeContext):
-    """A runtime context that keeps its context variable to itself."""
-
-    def __init__(self) -> None:
-        self._inner = ContextVarsRuntimeContext()
-
-    def attach(self, context: Context) -> Any:
-        return self._inner.attach(context)
-
-    def get_current(self) -> Context:
-        return self._inner.get_current()
-
-    def detach(self, token: Any) -> None:
-        self._inner.detach(token)
-
-
-@pytest.fixture(params=["contextvars", "custom"])
-def tags(request: pytest.FixtureRequest, writer: Tags) -> Iterator[Tags]:
-    """Labels follow attach, detach and the loop, for OpenTelemetry's runtime context and for one of an application's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "custom":
-            patch.setattr(context_api, "_RUNTIME_CONTEXT", WithoutVariable())
-        undos = [runtime_context.install(), asyncio_handles.install(asyncio)]
-        yield writer
-        for undo in reversed(undos):
-            undo()
 
 
 @pytest.fixture
@@ -73,8 +40,8 @@ class Checks:
 
 
 @pytest.fixture
-def check(tags: Tags) -> Checks:
-    return Checks(tags)
+def check(following: Tags) -> Checks:
+    return Checks(following)
 
 
 def test_tasks_taking_turns(check: Checks, tracer: Any) -> None:
@@ -135,7 +102,7 @@ def _empty() -> Any:
     return context
 
 
-def test_callback_from_another_thread(check: Checks, tags: Tags, tracer: Any) -> None:
+def test_callback_from_another_thread(check: Checks, following: Tags, tracer: Any) -> None:
     """It brings that thread's context along, and labels only the loop's thread."""
 
     async def main() -> None:
@@ -146,7 +113,7 @@ def test_callback_from_another_thread(check: Checks, tags: Tags, tracer: Any) ->
             with tracer.start_as_current_span("of the thread"):
                 loop.call_soon_threadsafe(check)
                 loop.call_soon_threadsafe(done.set)
-            assert tags.current() == {}
+            assert following.current() == {}
 
         thread = threading.Thread(target=other)
         with tracer.start_as_current_span("of the loop"):
@@ -283,73 +250,137 @@ def test_loop_run_in_steps(check: Checks, tracer: Any) -> None:
     assert check.seen == ["work", "-", "work", "-"]
 
 
-def test_undo() -> None:
-    """The very functions that were there are there again."""
-    before = vars(asyncio.Handle)["_run"], vars(asyncio.BaseEventLoop)["run_forever"]
-    undo = asyncio_handles.install(asyncio)
-    assert vars(asyncio.Handle)["_run"] is not before[0]
-    assert vars(asyncio.BaseEventLoop)["run_forever"] is not before[1]
-    undo()
-    assert (vars(asyncio.Handle)["_run"], vars(asyncio.BaseEventLoop)["run_forever"]) == before
+def test_between_the_steps_of_a_loop(check: Checks, tracer: Any) -> None:
+    """What the loop itself does is nobody's work: no label stays from one step to the next."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        def time(self) -> float:  # the loop asks for it between its steps
+            if self.is_running() and asyncio.current_task(self) is None:
+                between.append(check.tags.current())
+            return super().time()
+
+    async def main() -> None:
+        with tracer.start_as_current_span("work"):
+            for _ in range(5):
+                check()
+                await asyncio.sleep(0.001)
+
+    between: list[dict[str, str]] = []
+    loop = Loop()
+    loop.run_until_complete(main())
+    loop.close()
+    assert check.seen == ["work"] * 5
+    assert between
+    assert between == [{}] * len(between)
 
 
-def test_undo_after_somebody_else() -> None:
-    """Who wrapped the methods after us stays, and still reaches the originals."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio.Handle, "_run", asyncio.Handle._run)
-        patch.setattr(asyncio.BaseEventLoop, "run_forever", asyncio.BaseEventLoop.run_forever)
-        undo = asyncio_handles.install(asyncio)
-        ours = asyncio.Handle._run
-        ran: list[int] = []
-
-        @functools.wraps(ours)
-        def theirs(self: Any) -> None:
-            ran.append(1)
-            ours(self)
-
-        asyncio.Handle._run = theirs  # type: ignore[method-assign]
-        undo()
-        assert asyncio.Handle._run is theirs
-        asyncio.run(asyncio.sleep(0))
-        assert ran
+def run_nested(loop: Any, coroutine: Any) -> Any:
+    """Run a loop inside one of its own steps, as nest_asyncio, notebooks and some debuggers do."""
+    task = loop.create_task(coroutine)
+    current = asyncio.current_task(loop)
+    assert current is not None
+    asyncio.tasks._leave_task(loop, current)
+    try:
+        while not task.done():
+            loop._run_once()
+    finally:
+        asyncio.tasks._enter_task(loop, current)
+    return task.result()
 
 
-@pytest.mark.usefixtures("unwatched")
-def test_installed_through_the_table(writer: Tags) -> None:
-    """The runtime is followed because its library has been imported, and no longer after the undo."""
-    assert writer.current() == {}
-    before = asyncio.Handle._run
-    undo = switches.install()
-    assert asyncio.Handle._run is not before
-    undo()
-    assert asyncio.Handle._run is before
+def test_loop_inside_a_step_of_its_own(check: Checks, tracer: Any) -> None:
+    """Each step has its labels inside, and the caller's are back afterwards."""
+
+    async def other(name: str) -> None:
+        with tracer.start_as_current_span(name):
+            for _ in range(3):
+                check()
+                await asyncio.sleep(0)
+
+    async def handler() -> None:
+        with tracer.start_as_current_span("handler"):
+            check()
+            run_nested(asyncio.get_running_loop(), other("nested"))
+            check()
+            await asyncio.sleep(0)
+            check()
+
+    asyncio.run(handler())
+    assert check.seen == ["handler", "nested", "nested", "nested", "handler", "handler"]
+    check()
 
 
-@pytest.fixture
-def hooks(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Callable[[Any], None]]]:
-    """Post-import hooks, to be called by the test."""
-    registered: dict[str, list[Callable[[Any], None]]] = {}
-    monkeypatch.setattr(wrapt, "register_post_import_hook", lambda hook, name: registered.setdefault(name, []).append(hook))
-    return registered
+def test_other_loop_inside_a_step(check: Checks, tracer: Any) -> None:
+    """The same where it is another loop, which a library runs without saying so."""
+
+    async def other() -> None:
+        with tracer.start_as_current_span("other"):
+            await asyncio.sleep(0)
+            check()
+
+    def run_other() -> None:
+        running = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(other())
+        finally:
+            loop.close()
+            asyncio._set_running_loop(running)
+
+    async def handler() -> None:
+        with tracer.start_as_current_span("handler"):
+            run_other()
+            check()
+            await asyncio.sleep(0)
+            check()
+
+    asyncio.run(handler())
+    assert check.seen == ["other", "handler", "handler"]
 
 
-@pytest.mark.usefixtures("unwatched")
-def test_runtime_imported_later(hooks: dict[str, list[Callable[[Any], None]]]) -> None:
-    """Nothing is replaced until the library is there."""
-    before = asyncio.Handle._run
-    undo = switches.install()
-    assert asyncio.Handle._run is before
-    (hook,) = hooks["asyncio"]
-    hook(asyncio)
-    assert asyncio.Handle._run is not before
-    undo()
-    assert asyncio.Handle._run is before
+@pytest.mark.usefixtures("following")
+def test_exceptions_of_tasks() -> None:
+    """Leave no cycle behind: they are gone with the last reference, as without us."""
+
+    class Error(Exception):
+        pass
+
+    async def fail() -> None:
+        raise Error
+
+    async def main() -> None:
+        for _ in range(100):
+            try:
+                await asyncio.create_task(fail())
+            except Error as error:
+                alive.add(error)
+            await asyncio.sleep(0)
+
+    alive: weakref.WeakSet[Error] = weakref.WeakSet()
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main())
+        count = len(alive)
+    finally:
+        gc.enable()
+    assert count == 0
 
 
-def test_runtime_imported_after_the_undo(hooks: dict[str, list[Callable[[Any], None]]]) -> None:
-    """A hook can't be taken back: it does nothing."""
-    before = asyncio.Handle._run
-    switches.install()()
-    (hook,) = hooks["asyncio"]
-    hook(asyncio)
-    assert asyncio.Handle._run is before
+@pytest.mark.usefixtures("following")
+def test_exception_in_debug_mode(form: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The loop names the application's file as the place where a callback was made; no file of ours where we can help it."""
+
+    def fail() -> None:
+        raise LookupError("of the application")
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(fail)
+        await asyncio.sleep(0)
+
+    asyncio.run(main(), debug=True)
+    (record,) = [record for record in caplog.records if record.name == "asyncio" and record.exc_info]
+    assert f"created at {__file__}" in record.getMessage()
+    if form == "native":
+        assert "otel_profiling_configurator" not in record.getMessage()

@@ -1,0 +1,400 @@
+/* Which threads a sample is taken of: those that their own CPU clocks say have used a sampling period of CPU time.
+ *
+ * The agent asks who holds the GIL, or whom the kernel calls runnable. The one leaves out native code that has released the GIL and
+ * counts threads that wait for a processor; the other counts those, too, and has to ask for each thread. The kernel keeps a clock of
+ * each thread's CPU time. So before each sample the clocks of the threads that have been at work of late are read, and the sampler is
+ * led to those that are due: one of its copies of a state leads to the next, and the first is found by a pointer that it copies.
+ *
+ * A thread is due when its clock is nearer to the next sampling period than to the one that was last sampled, once for each period. It is sampled
+ * while it is seen at work, since a stack says what the CPU time was used for only then; or if it has been due for long and is never
+ * seen at work, so that what its samples add up to is its clock.
+ *
+ * All of it is called on the sampler's thread, without the GIL, but for `cpu_clocks_start` and `cpu_clocks_wake`. What it reads of
+ * other threads' states it reads as the sampler does, so that one that ends meanwhile does no harm.
+ */
+
+#include "native.h"
+
+/* Earlier releases don't keep the kernel's id of a thread in its state. */
+#if defined(HAS_AGENT_LIBRARY) && PY_VERSION_HEX >= 0x030B0000
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Up to so many threads are looked at before each sample, whatever they did last. */
+enum {ALWAYS_LOOKED_AT = 64};
+
+/* Of the others, how many in turn. */
+enum {LOOKED_AT_IN_TURN = 8};
+
+/* Samples without any CPU time after which a thread is one of those. */
+enum {CALM = 100};
+
+/* Periods after which a thread is sampled that has used CPU time but was never seen at work. */
+enum {OVERDUE = 3};
+
+/* Most times that a thread is sampled at once: it was found late, or the sampler was. */
+enum {MOST_AT_ONCE = 100};
+
+/* Most threads that one sample is taken of: the sampler itself gives up at 4,096. */
+enum {MOST_DUE = 512};
+
+typedef struct {
+    const PyThreadState *state;
+    uint64_t state_id;
+    clockid_t clock;
+    int64_t used;      /* CPU time when last looked at, in nanoseconds */
+    int64_t credit;    /* CPU time that no sample stands for yet */
+    int64_t advanced;  /* at this look */
+    int calm;          /* looks at which it had not advanced */
+    int is_new;        /* it began after the sampler, and this is the first look */
+} Entry;
+
+/* Those in front have been at work of late. */
+static Entry *entries;
+static size_t count, active, room, in_turn;
+
+static struct {
+    const PyThreadState *state;
+    int times;
+} due[MOST_DUE];
+static size_t due_count, due_now;
+
+static _Atomic int64_t period;           /* in nanoseconds; 0 while all threads are sampled */
+static _Atomic unsigned long starts;     /* agents that have begun */
+static unsigned long started;            /* that this thread has seen */
+static const void *head_seen;            /* the newest thread's state at the last look */
+static int is_searched;                  /* whether the threads that were there before the sampler are known */
+static int some_not_begun;               /* at the last search, so that new threads may be behind known ones */
+static int64_t looked_at, process_used;  /* on the monotonic clock, and the process's CPU time then */
+static int64_t unexplained;              /* CPU time that no thread looked at has used */
+static unsigned long looks, last_full_look;
+static _Atomic(Thread *) awake;          /* threads that have switched, and may not be looked at */
+
+static int64_t
+nanoseconds(clockid_t clock)
+{
+    struct timespec now;
+    return clock_gettime(clock, &now) < 0 ? -1 : (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* The kernel's clock of the CPU time of a thread, see clock_getcpuclockid(3). */
+static clockid_t
+cpu_clock(unsigned long native_id)
+{
+    return (clockid_t)(~(unsigned)native_id << 3 | 6);
+}
+
+static int
+copy_state(const void *address, PyThreadState *copy)
+{
+    struct iovec local = {copy, sizeof *copy}, remote = {(void *)address, sizeof *copy};
+    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)sizeof *copy ? 0 : -1;
+}
+
+static void
+swap(size_t a, size_t b)
+{
+    Entry entry = entries[a];
+    entries[a] = entries[b];
+    entries[b] = entry;
+}
+
+static void
+forget_entry(size_t i)
+{
+    if (i < active) {
+        swap(i, --active);
+        i = active;
+    }
+    swap(i, --count);
+}
+
+static void
+make_active(size_t i)
+{
+    if (i >= active) {
+        swap(i, active++);
+    }
+}
+
+static size_t
+find_entry(const void *address)
+{
+    size_t i = 0;
+    while (i < count && entries[i].state != address) {
+        i++;
+    }
+    return i;
+}
+
+static int
+add_entry(const void *address, const PyThreadState *copy)
+{
+    if (count == room) {
+        size_t wanted = room == 0 ? 64 : 2 * room;
+        Entry *grown = realloc(entries, wanted * sizeof *grown);
+        if (grown == NULL) {
+            return -1;
+        }
+        entries = grown;
+        room = wanted;
+    }
+    clockid_t clock = cpu_clock(copy->native_thread_id);
+    int64_t used = copy->native_thread_id == 0 ? -1 : nanoseconds(clock);
+    if (used < 0) {
+        return 0;  /* it is about to begin, or has ended: next time */
+    }
+    /* What a new thread has used is owed to it; what others used before there was a sampler is not. */
+    entries[count++] = (Entry){.state = address, .state_id = copy->id, .clock = clock, .used = is_searched ? 0 : used,
+                               .is_new = is_searched};
+    make_active(count - 1);
+    return 1;
+}
+
+/* Threads that are new are in front of all that are known. */
+static void
+find_new(const void *head)
+{
+    int not_begun = 0;
+    PyThreadState copy;
+    for (const void *address = head; address != NULL && copy_state(address, &copy) == 0; address = copy.next) {
+        size_t i = find_entry(address);
+        if (i < count && entries[i].state_id == copy.id) {
+            if (some_not_begun) {
+                continue;
+            }
+            break;
+        }
+        if (i < count) {
+            forget_entry(i);  /* another thread's, which has ended */
+        }
+        if (copy.interp != state.interpreter || add_entry(address, &copy) < 0) {
+            break;
+        }
+        not_begun |= find_entry(address) == count;
+    }
+    some_not_begun = not_begun;
+    head_seen = not_begun ? NULL : head;
+    is_searched = 1;
+}
+
+/* Whether a thread is at work at this moment, as far as that can be seen; it has used CPU time since the last look. */
+static int
+is_at_work(const Entry *entry, int64_t elapsed)
+{
+    if (entry->advanced * 10 >= elapsed * 9 || nanoseconds(entry->clock) > entry->used) {
+        return 1;
+    }
+    /* It may have been stopped just for us, or wait for a processor. */
+    char path[64], text[256];
+    snprintf(path, sizeof path, "/proc/self/task/%u/stat", ~(unsigned)entry->clock >> 3 & 0x1FFFFFFF);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+    if (file >= 0) {
+        close(file);
+    }
+    text[length < 0 ? 0 : length] = '\0';
+    const char *after_name = strrchr(text, ')');
+    return after_name != NULL && after_name[1] == ' ' && after_name[2] == 'R';
+}
+
+/* Read a thread's clock; whether the thread is still there. */
+static int
+look_at(Entry *entry)
+{
+    int64_t used = nanoseconds(entry->clock);
+    if (used < 0) {
+        return 0;
+    }
+    entry->advanced = used - entry->used;
+    entry->used = used;
+    entry->credit += entry->advanced;
+    entry->calm = entry->advanced > 0 ? 0 : entry->calm + 1;
+    return 1;
+}
+
+/* Look at threads that have been calm, from one place to another. */
+static void
+look_at_calm(size_t from, size_t to)
+{
+    for (size_t i = from; i < to && i < count; i++) {
+        if (!look_at(&entries[i])) {
+            forget_entry(i--);
+            to--;
+        }
+        else if (entries[i].advanced > 0) {
+            unexplained -= entries[i].advanced;
+            make_active(i);
+        }
+    }
+}
+
+static void
+take_awake(void)
+{
+    Thread *thread = atomic_exchange(&awake, NULL);
+    while (thread != NULL) {
+        Thread *next = thread->next_awake;
+        atomic_store(&thread->is_awake, 0);
+        size_t i = find_entry(atomic_load(&thread->state));
+        if (i < count && i >= active) {
+            entries[i].calm = 0;
+            make_active(i);
+        }
+        thread = next;
+    }
+}
+
+/* Look at some of the calm threads, and at all if the process has used CPU time that nobody accounts for. The kernel adds up the
+ * clocks of all threads for that, and native threads use CPU time as well, so it is asked seldom: it takes some 0.1 % of the time. */
+static void
+look_at_others(void)
+{
+    in_turn = in_turn < active || in_turn >= count ? active : in_turn;
+    look_at_calm(in_turn, in_turn + LOOKED_AT_IN_TURN);
+    in_turn += LOOKED_AT_IN_TURN;
+    if (looks - last_full_look > count / LOOKED_AT_IN_TURN / 4) {
+        int64_t process = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+        unexplained += process - process_used;
+        process_used = process;
+        if (unexplained > atomic_load(&period) / 4) {
+            look_at_calm(active, count);
+        }
+        last_full_look = looks;
+        unexplained = 0;
+    }
+}
+
+static void
+look_at_all(void)
+{
+    take_awake();
+    for (size_t i = 0; i < active; i++) {
+        if (!look_at(&entries[i])) {
+            forget_entry(i--);
+            continue;
+        }
+        unexplained -= entries[i].advanced;
+        if (entries[i].calm > CALM && count > ALWAYS_LOOKED_AT) {
+            swap(i--, --active);
+        }
+    }
+    looks++;
+    if (count > active) {
+        look_at_others();
+    }
+}
+
+static void
+reset(void)
+{
+    started = atomic_load(&starts);
+    is_searched = some_not_begun = 0;
+    count = active = in_turn = due_count = due_now = 0;
+    head_seen = NULL;
+    process_used = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+    looked_at = nanoseconds(CLOCK_MONOTONIC);
+    unexplained = 0;
+}
+
+const void *
+cpu_clocks_choose(const void *head)
+{
+    int64_t one = atomic_load(&period);
+    if (one == 0) {
+        return head;
+    }
+    if (started != atomic_load(&starts)) {
+        reset();
+    }
+    if (head != head_seen) {
+        find_new(head);
+    }
+    look_at_all();
+    int64_t now = nanoseconds(CLOCK_MONOTONIC), elapsed = now - looked_at;
+    looked_at = now;
+    due_count = due_now = 0;
+    for (size_t i = 0; i < active && due_count < MOST_DUE; i++) {
+        Entry *entry = &entries[i];
+        int64_t times = (entry->credit + one / 2) / one;  /* rounded, or a tick that comes early would find nobody due */
+        if (entry->is_new) {
+            /* A thread that lives for less than a period is met at work as often as its CPU time is a part of that. */
+            entry->is_new = 0;
+            if (entry->advanced > 0 && is_at_work(entry, elapsed)) {
+                times = 1;
+                entry->credit = one;
+            }
+        }
+        if (times < 1 || entry->advanced == 0 || !(times >= OVERDUE || is_at_work(entry, elapsed))) {
+            continue;
+        }
+        PyThreadState copy;
+        if (copy_state(entry->state, &copy) < 0 || copy.id != entry->state_id) {
+            forget_entry(i--);
+            continue;
+        }
+        entry->credit -= times * one;
+        due[due_count].state = entry->state;
+        due[due_count++].times = times < MOST_AT_ONCE ? (int)times : MOST_AT_ONCE;
+    }
+    return due_count == 0 ? NULL : due[0].state;
+}
+
+int
+cpu_clocks_next(const void *address, const void **next)
+{
+    if (atomic_load(&period) == 0) {
+        return 0;
+    }
+    if (due_now >= due_count || due[due_now].state != address) {
+        return 0;
+    }
+    if (--due[due_now].times > 0) {
+        *next = address;
+        return 1;
+    }
+    due_now++;
+    *next = due_now < due_count ? due[due_now].state : NULL;
+    return 1;
+}
+
+void
+cpu_clocks_wake(Thread *thread)
+{
+    if (atomic_load_explicit(&thread->is_awake, memory_order_relaxed) || atomic_load(&period) == 0) {
+        return;
+    }
+    atomic_store(&thread->is_awake, 1);
+    thread->next_awake = atomic_load(&awake);
+    while (!atomic_compare_exchange_weak(&awake, &thread->next_awake, thread)) {
+    }
+}
+
+int
+cpu_clocks_start(int64_t sampling_period)
+{
+    atomic_store(&period, sampling_period);
+    atomic_fetch_add(&starts, 1);
+    return 1;
+}
+
+void
+cpu_clocks_after_fork(void)
+{
+    atomic_store(&period, 0);
+    atomic_store(&awake, NULL);
+}
+
+#else
+
+const void *cpu_clocks_choose(const void *head) { return head; }
+int cpu_clocks_next(const void *address, const void **next) { return 0; }
+void cpu_clocks_wake(Thread *thread) {}
+int cpu_clocks_start(int64_t sampling_period) { return 0; }
+void cpu_clocks_after_fork(void) {}
+
+#endif

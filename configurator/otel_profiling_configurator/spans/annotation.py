@@ -1,0 +1,144 @@
+"""Leaves on a span that has just been started what its samples shall be labelled with.
+
+Labels are an attribute of the span object: whoever finds that span current finds them. A descendant has the same object as its
+local root, where the scopes allow it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
+
+from ..guard import is_of_signal_handler, report
+from ..threads.thread_labels import NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE
+from . import local_roots
+from .labels import SAMPLED, LabelRules, SpanLabels
+from .profile_id import set_profile_id
+from .renames import follow_renames, followed
+
+_ARGUMENTS = ("name", "context", "kind")
+"""The first arguments of the API's `start_span`."""
+
+SERVER, CONSUMER = SpanKind.SERVER, SpanKind.CONSUMER
+
+SPAN_ID, TRACE_FLAGS, IS_VALID = 1, 3, 5
+"""Places in a `SpanContext`, which is a tuple: its properties are Python functions, and cost like them."""
+
+
+def annotate(
+    rules: LabelRules,
+    tracer: Any,
+    span: Any,
+    span_context: SpanContext,
+    name: Any,
+    kind: object,
+    parent_span: Any,
+    parent: SpanLabels,
+) -> None:
+    """Label `span`, which `tracer` has just started below `parent_span`, whose labels are `parent`."""
+    if not span_context[IS_VALID]:
+        return  # of a tracer that is switched off: it may be the span that everybody shares
+    if (
+        parent_span is not NO_SPAN
+        and _is_span(parent_span)
+        and parent_span.get_span_context()[SPAN_ID] == span_context[SPAN_ID]
+    ):
+        # Such a tracer hands its parent on, under the same identity: what is done in there is the parent's work.
+        if parent.owner:
+            span._otel_profiling_labels = parent
+        return
+    this_process = local_roots.this_process
+    if parent.process is not this_process and parent.process is not None:
+        parent = NOT_OURS  # started before the fork that made this process: as good as a remote one
+    # Those below a command are nobody's descendants.
+    process = None if local_roots.is_command(tracer) else this_process
+    serves = parent.serves or kind is SERVER or kind is CONSUMER
+    if parent.process is not this_process or serves is not parent.serves:
+        labels = rules.of_local_root(span_context, name, process, serves)
+        owns_id = True
+    elif process and rules.descendants_share and parent.sampled == span_context.trace_flags & SAMPLED:
+        span._otel_profiling_labels = parent
+        return
+    else:
+        labels = rules.of_descendant(parent, span_context, name, process)
+        owns_id = rules.own_span_ids
+    span._otel_profiling_labels = labels
+    profile_id = labels.values[1]
+    if profile_id and owns_id:
+        set_profile_id(span, profile_id)
+    if span.__class__ not in followed:
+        follow_renames(span.__class__)
+
+
+def _is_span(span: Any) -> bool:
+    """Whether tracers take this object for a parent; to compare the class is the cheaper way, and often says it."""
+    return span.__class__ is NonRecordingSpan or isinstance(span, trace.Span)
+
+
+def find_parent(context: Context | None) -> tuple[Any, SpanLabels]:
+    """Return the current span of a context, as tracers find it, and its labels; `NO_SPAN` and its labels if there is none."""
+    span: Any = trace.get_current_span(context)
+    if span is trace.INVALID_SPAN:
+        return NO_SPAN, NOT_OURS
+    return span, getattr(span, SPAN_ATTRIBUTE, NOT_OURS)
+
+
+def annotate_unusual(
+    rules: LabelRules, tracer: Any, span: Any, name: Any, context: Context | None, kind: object, raised: Exception | None = None
+) -> None:
+    """Label `span`, which may be of any class, as may be its parent and `context`.
+
+    Args:
+        raised: What came up when its parent was looked for in the usual way; raised again if it is a signal handler's.
+    """
+    try:
+        # What was raised right in our own function has no traceback below that.
+        if raised is not None and raised.__traceback__ is not None and raised.__traceback__.tb_next is not None:
+            raise_if_of_signal_handler(raised)
+    finally:
+        del raised  # its traceback has the application's frames
+    annotate(rules, tracer, span, span.get_span_context(), name, kind, *find_parent(context))
+
+
+def annotating_any(start_span: Callable[..., Span], rules: LabelRules, tracer: Any = None) -> Callable[..., Span]:
+    """Return any tracer's `start_span`, whatever its arguments are, labelling what it has started unless somebody has already.
+
+    Args:
+        start_span: A function or bound method that has the arguments of the API's, and perhaps others.
+        rules: Which labels spans get.
+        tracer: Whose it is, if that is not its first argument.
+    """
+    arguments_before = 0 if tracer is not None else 1
+
+    @functools.wraps(start_span)
+    def annotating(*args: Any, **kwargs: Any) -> Span:
+        span = start_span(*args, **kwargs)
+        try:
+            if not getattr(span, SPAN_ATTRIBUTE, NOT_OURS).owner:
+                api = args[arguments_before:]
+                name, context, kind = (
+                    api[place] if place < len(api) else kwargs.get(argument) for place, argument in enumerate(_ARGUMENTS)
+                )
+                name = getattr(span, "name", "") if name is None else name  # the argument may be called something else
+                annotate_unusual(rules, args[0] if tracer is None else tracer, span, name, context, kind)
+        except Exception:  # noqa: BLE001 - called from inside the application's start_span
+            report("annotate a span")
+        return span
+
+    return annotating
+
+
+def raise_if_of_signal_handler(error: Exception) -> None:
+    """Raise `error` again if a signal handler of the application's raised it in the midst of our work."""
+    try:
+        raise error
+    except Exception:
+        if is_of_signal_handler():
+            raise
+    finally:
+        del error

@@ -1,0 +1,148 @@
+"""Annotates every span of the SDK's tracers, whoever made their provider, and whenever.
+
+What is current in a context is what its work is for, so no provider may be missed: observability libraries bring their own,
+and modules ask for tracers long before profiling begins. What all of them share is the method `Tracer.start_span` of the SDK:
+it is exchanged at the class, once. A span processor would be simpler, but never sees the spans that the trace sampler drops,
+and at 1 % sampling those are nearly all the work there is.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from types import MethodType
+from typing import Any
+
+import opentelemetry.context as context_api
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span as SdkSpan
+from opentelemetry.sdk.trace import Tracer as SdkTracer
+from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind
+from opentelemetry.util.types import Attributes
+
+from ..guard import report
+from ..threads.thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE
+from . import local_roots, renames
+from .annotation import TRACE_FLAGS, annotate, annotate_unusual, annotating_any
+from .labels import SAMPLED, LabelRules
+
+_OURS = "_otel_profiling_scopes"
+"""Attribute that marks a `start_span` of ours, or of another import of this package: a list of the scopes of its rules, empty
+once it labels nothing any more. (`functools.wraps` hands it on to whatever others put over ours, so they must share it.)"""
+
+
+def install(rules: LabelRules) -> Callable[[], None]:
+    """Have the spans of all tracers of the SDK labelled by `rules`; return what ends that.
+
+    Where another import of this package does it already, as sandboxes make one, nothing is done.
+    """
+    original = vars(SdkTracer)["start_span"]
+    if scopes_of(original) is not None:
+        return _nothing
+    annotating, stop = _annotating(original, rules)
+    SdkTracer.start_span = annotating  # type: ignore[method-assign]
+    # Remote parents have no labels, and an exception for each of them would cost more than the rest. Not on their base class:
+    # there it would hide the labels behind spans that others wrap around the SDK's, and look up in those (as logfire's).
+    setattr(NonRecordingSpan, SPAN_ATTRIBUTE, NOT_OURS)
+
+    def undo() -> None:
+        stop()  # for those who keep it: another's that was put over ours, a tracer's bound method
+        getattr(annotating, _OURS).clear()
+        if vars(SdkTracer)["start_span"] is annotating:
+            SdkTracer.start_span = original  # type: ignore[method-assign]
+        if SPAN_ATTRIBUTE in vars(NonRecordingSpan):
+            delattr(NonRecordingSpan, SPAN_ATTRIBUTE)
+        renames.unfollow_all()
+
+    return undo
+
+
+def scopes_of(start_span: Any) -> tuple[str, str] | None:
+    """Return by which scopes a `start_span` labels its spans; None if it doesn't."""
+    scopes = getattr(start_span, _OURS, None)
+    return scopes[0] if isinstance(scopes, list) and scopes else None  # a mock has every attribute
+
+
+def marked(start_span: Callable[..., Span], rules: LabelRules) -> Callable[..., Span]:
+    """Return this function, of which `scopes_of` knows that it labels its spans by these rules."""
+    setattr(start_span, _OURS, [rules.scopes])
+    return start_span
+
+
+def shadow_of(tracer: Any, rules: LabelRules) -> MethodType | None:
+    """Return a `start_span` for one tracer of the SDK, by rules of its own; None if it has another than the SDK's."""
+    bound: Any = tracer.start_span
+    if getattr(bound, "__func__", None) is not vars(SdkTracer)["start_span"]:
+        return None
+    original = bound.__func__ if scopes_of(bound) is None else bound.__wrapped__
+    return MethodType(_annotating(original, rules)[0], tracer)
+
+
+def _annotating(original: Callable[..., Span], rules: LabelRules) -> tuple[Callable[..., Span], Callable[[], None]]:
+    """Return `original`, a tracer's `start_span`, with what labels its spans, and what ends that."""
+    local_roots.follow_forks()
+    for span_class in (SdkSpan, NonRecordingSpan):
+        if span_class not in renames.followed:
+            renames.follow_renames(span_class)
+    shares = rules.descendants_share
+    server, consumer = SpanKind.SERVER, SpanKind.CONSUMER
+    begin: Callable[..., None] = annotate
+    begin_unusual: Callable[..., None] = annotate_unusual
+
+    def start_span(  # arguments are the API's, passed on by position: the cheapest call
+        self: Any,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = (),
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> Any:
+        span: Any = original(
+            self, name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
+        )
+        try:
+            try:
+                current = context_api.get_current() if context is None else context
+                parent_span: Any = current.get(CURRENT_SPAN, NO_SPAN)
+                parent = parent_span._otel_profiling_labels  # `NOT_OURS`, of the class, where the span is a remote one
+                # The usual descendant. It would come to the same in `annotate`.
+                if (
+                    shares
+                    and parent.process is local_roots.this_process
+                    and parent.sampled == span._context[TRACE_FLAGS] & SAMPLED
+                    and span is not INVALID_SPAN  # of somebody's who is below us: everybody shares it
+                    and (parent.serves or (kind is not server and kind is not consumer))
+                    and self._instrumentation_scope._name != local_roots.COMMANDS
+                ):
+                    span._otel_profiling_labels = parent
+                    return span
+                span_context = span._context
+            except Exception as error:  # noqa: BLE001 - a context that is none, another SDK's names
+                begin_unusual(rules, self, span, name, context, kind, error)
+            else:
+                begin(rules, self, span, span_context, name, kind, parent_span, parent)
+        except Exception:  # noqa: BLE001 - called from inside the application's start_span
+            report("annotate a span")
+        return span
+
+    def stop() -> None:
+        nonlocal shares, begin, begin_unusual
+        shares, begin, begin_unusual = False, _nothing, _nothing
+
+    if _shape(original) != _shape(start_span):  # to take any arguments, as below, would double what we cost
+        return marked(annotating_any(original, rules), rules), _nothing
+    return marked(functools.wraps(original)(start_span), rules), stop
+
+
+def _shape(function: Callable[..., Any]) -> list[tuple[str, Any, Any]]:
+    return [
+        (parameter.name, parameter.kind, parameter.default) for parameter in inspect.signature(function).parameters.values()
+    ]
+
+
+def _nothing(*_: Any) -> None:
+    """Do nothing."""

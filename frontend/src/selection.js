@@ -1,0 +1,25 @@
+// What a profile is of: the words for it, and the baseline that another one may be compared with.
+import { KINDS, routeName, serviceName } from "./format.js";
+
+/** Only those parts of a query that select samples. */
+export function selectionOf(query) {
+  const names = ["service", "route", "outside", "trace", "span", "kind"];
+  return Object.fromEntries(names.filter((name) => query[name] !== undefined).map((name) => [name, query[name]]));
+}
+
+export function titleOf(selection) {
+  const kind = selection.kind && selection.kind !== "cpu" ? `, ${KINDS[selection.kind] ?? selection.kind}` : "";
+  if (selection.span) return `Span ${selection.span}${kind}`;
+  if (selection.trace) return `Trace ${selection.trace.slice(0, 8)}${kind}`;
+  if (selection.outside) return `${routeName(null)}, ${serviceName(selection.service)}${kind}`;
+  if (selection.route !== undefined) return `${selection.route}${kind}`;
+  return `${serviceName(selection.service ?? "all services")}${kind}`;
+}
+
+let chosen = null;
+export const baseline = {
+  get: () => chosen,
+  set: (selection) => {
+    chosen = selection;
+  },
+};
