@@ -88,7 +88,8 @@ oldest: $(OLDEST)/ready
 wheels: build/wheels
 
 build/wheels: export PYTHON_HEADERS := $(if $(PYTHON_HEADERS),$(PYTHON_HEADERS):)$(CURDIR)/build/headers
-build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard otel_profiling_distro/*.py otel_profiling_distro/*/*.py release/*.py) | $(RELEASE)/ready
+build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard release/* hatch_build.py frontend/* frontend/src/* \
+		otel_profiling_distro/*.py otel_profiling_distro/*/*.py otel_profiling_distro/*/*/*.py) | $(RELEASE)/ready
 	release/debian_headers.sh build/headers $$($(RELEASE)/bin/python release/build.py --missing)
 	$(RELEASE)/bin/python release/build.py --output dist --cache build/zig
 	$(RELEASE)/bin/python release/check.py dist
