@@ -18,8 +18,8 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers applications suites suites-quick oldest image image-test injection demo \
-	bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers applications suites suites-quick \
+	oldest image image-test injection demo bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
