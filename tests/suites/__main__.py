@@ -50,7 +50,8 @@ def report(suite: Suite, verdict: Verdict, plain: Result, profiled: Result, reas
     print(
         f"{suite.name:24} {len(verdict.alike):5} tests alike ({bad} fail both ways), {len(verdict.ours)} fail only with us, "
         f"{len(verdict.known)} known, {len(verdict.opentelemetrys)} OpenTelemetry's, {len(verdict.unstable)} unstable; "
-        f"{plain.seconds:.0f} s, with us {profiled.seconds:.0f} s",
+        f"{plain.seconds:.0f} s ({plain.cpu_seconds:.0f} s of CPU), "
+        f"with us {profiled.seconds:.0f} s ({profiled.cpu_seconds:.0f} s)",
         flush=True,
     )
     for test in sorted(verdict.ours):
@@ -65,7 +66,9 @@ def report(suite: Suite, verdict: Verdict, plain: Result, profiled: Result, reas
     ):
         for test in sorted(tests):
             print(f"    {kind:12} {test}: {plain.outcomes.get(test)}, {profiled.outcomes.get(test)}")
-    if not profiled.profiled:
+    if not plain.files:
+        print(f"    NOT RUN      {plain.messages.get(PROCESS)}")
+    elif not profiled.profiled:
         print("    NOT PROFILED no sample with the span of one of its tests has arrived")
     sys.stdout.flush()
 
@@ -97,7 +100,7 @@ def main() -> int:
         reasons = known.matching(entries, suite.name, plain.outcomes | profiled.outcomes)
         report(suite, verdict, plain, profiled, reasons)
         passed += len(verdict.alike) + len(verdict.known) + len(verdict.opentelemetrys) + len(verdict.unstable)
-        failed += len(verdict.ours) + (not profiled.profiled)
+        failed += len(verdict.ours) + (not (plain.files and profiled.profiled))
     print(f"in {time.monotonic() - began:.0f} s")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed else 0

@@ -37,6 +37,8 @@ class Result:
     files: dict[str, str] = field(default_factory=dict)
     """Where each test is: a file, or a class."""
     seconds: float = 0
+    cpu_seconds: float = 0
+    """Of all its processes."""
     profiled: bool = True
     """Whether a profile with a test's span arrived."""
 
@@ -87,7 +89,7 @@ class Runner:
 
     def _run(self, way: str, prefix: list[str], variables: dict[str, str], only: Collection[str] | None) -> Result:
         result = Result()
-        began = time.monotonic()
+        began, used = time.monotonic(), _cpu_seconds()
         for attempt in range(ATTEMPTS):
             log = self.folder / f"{way}.log"
             code = self._process([*prefix, *self._command()], variables, only, result, log)
@@ -101,7 +103,7 @@ class Runner:
             failed = code not in (0, NO_TESTS_LEFT) and BAD.isdisjoint(result.outcomes.values())
             result.outcomes[PROCESS] = "failed" if failed or not result.files else "passed"
             result.messages[PROCESS] = f"exit code {code}\n{_tail(log)}"
-        result.seconds = time.monotonic() - began
+        result.seconds, result.cpu_seconds = time.monotonic() - began, _cpu_seconds() - used
         return result
 
     def _command(self) -> list[str]:
@@ -122,6 +124,7 @@ class Runner:
             if not name.startswith(("OTEL_", "PYROSCOPE_", "SUITES_", "PYTEST_"))
         } | {
             "PYTHONPATH": str(INSIDE),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "SUITES_OUTCOMES": str(notes),
             "SUITES_WITHOUT": str(without),
             **dict(self.suite.environment),
@@ -169,6 +172,12 @@ def _read(notes: Path, result: Result) -> None:
             result.files[line["test"]] = line["file"]
             if line["message"]:
                 result.messages[line["test"]] = line["message"]
+
+
+def _cpu_seconds() -> float:
+    """Return what all ended children have used."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _beside_python(name: str) -> str:
