@@ -8,6 +8,7 @@ OLDEST := .venv-oldest-$(TAG)
 FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
 APPLICATIONS := .venv-applications-$(TAG)
+SUITES := .venv-suites-$(TAG)
 DEMO := .venv-demo-$(TAG)
 PAGE := .venv-page-$(TAG)
 BENCH := .venv-bench-$(TAG)
@@ -21,7 +22,7 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
@@ -34,6 +35,9 @@ help:
 	@echo 'make installed    what is in dist/, installed in a virtual environment: native, accurate'
 	@echo 'make slim-test    the wheels in Debian without a compiler (root, debootstrap): installed, native, accurate'
 	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time, 10 minutes)'
+
+	@echo 'make applications  more servers and workers: each route has its own samples, all of them'
+	@echo 'make suites   test suites of CPython, trio, anyio and others pass with profiling as they do without (suites-quick: a part)'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs and how right it is, beside the plain SDK and pyroscope-otel, in tables and pictures;'
@@ -79,6 +83,15 @@ frameworks: $(FRAMEWORKS)/ready
 
 applications: $(APPLICATIONS)/ready
 	$(APPLICATIONS)/bin/pytest tests/integration/test_more_applications.py
+
+# Others' test suites, with profiling and without. The quick part takes 8 minutes at most.
+suites: $(SUITES)/ready
+	$(SUITES)/bin/pytest tests/suites
+	$(SUITES)/bin/python -m tests.suites
+
+suites-quick: $(SUITES)/ready
+	$(SUITES)/bin/pytest tests/suites
+	$(SUITES)/bin/python -m tests.suites --quick
 
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
@@ -216,6 +229,9 @@ $(SERVERS)/ready: $(SOURCES)
 $(OLDEST)/ready: export HATCH_BUILD_NO_HOOKS = true
 $(OLDEST)/ready: $(SOURCES) tests/oldest.txt $(CONFIGURATOR)
 	$(call virtual_environment,$(OLDEST),--constraint tests/oldest.txt ./configurator --editable . --group oldest)
+
+$(SUITES)/ready: $(SOURCES)
+	$(call virtual_environment,$(SUITES),--editable ./configurator --editable . --group suites)
 
 $(BENCH)/ready: $(SOURCES)
 	$(call virtual_environment,$(BENCH),--editable ./configurator --editable . --group bench)
