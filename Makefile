@@ -13,6 +13,7 @@ PAGE := .venv-page-$(TAG)
 BENCH := .venv-bench-$(TAG)
 RELEASE := .venv-release-$(TAG)
 INSTALLED := .venv-installed-$(TAG)
+DOCS := .venv-docs-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.py \
 	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.[ch])
 CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
@@ -20,11 +21,12 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make page     the front end of the page that make demo ends with; needs Node.js (page-test: in a real browser)'
+	@echo 'make docs     the documentation as a site, in build/site, with strict links; make docs-test runs what the pages say'
 	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
 	@echo 'make wheels   what is published, in dist/: native wheels for each platform and each Python with headers here, pure'
 	@echo '              ones, sources; checked'
@@ -40,7 +42,7 @@ help:
 	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
-test: lint unit integration distros frameworks servers oldest
+test: lint unit docs docs-test integration distros frameworks servers oldest
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -49,6 +51,12 @@ lint: $(VENV)/ready
 
 unit: $(VENV)/ready
 	$(VENV)/bin/pytest tests/unit
+
+docs: $(DOCS)/ready
+	$(DOCS)/bin/mkdocs build --quiet --strict
+
+docs-test: $(VENV)/ready
+	$(VENV)/bin/pytest tests/docs
 
 integration: $(VENV)/ready
 	$(VENV)/bin/pytest tests/integration
@@ -79,7 +87,9 @@ oldest: $(OLDEST)/ready
 # Wheels for all platforms, made on this one, see release/. Zig's compiler keeps what it has compiled in build/.
 wheels: build/wheels
 
+build/wheels: export PYTHON_HEADERS := $(if $(PYTHON_HEADERS),$(PYTHON_HEADERS):)$(CURDIR)/build/headers
 build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard otel_profiling_distro/*.py otel_profiling_distro/*/*.py release/*.py) | $(RELEASE)/ready
+	release/debian_headers.sh build/headers $$($(RELEASE)/bin/python release/build.py --missing)
 	$(RELEASE)/bin/python release/build.py --output dist --cache build/zig
 	$(RELEASE)/bin/python release/check.py dist
 	touch $@
@@ -211,6 +221,9 @@ $(BENCH)/ready: $(SOURCES)
 
 $(PAGE)/ready: $(SOURCES)
 	$(call virtual_environment,$(PAGE),--editable ./configurator --editable '.[page]' --group page)
+
+$(DOCS)/ready: pyproject.toml
+	$(call virtual_environment,$(DOCS),--group docs)
 
 $(RELEASE)/ready: pyproject.toml
 	$(call virtual_environment,$(RELEASE),--group release)

@@ -51,7 +51,7 @@ def test_empty_environment() -> None:
         sample_rate=100,
         upload_interval=10,
         log_level=logging.WARNING,
-        agent_logging=False,
+        instance_id="",
     )
 
 
@@ -70,7 +70,7 @@ def test_empty_values(text: str) -> None:
         ("AGENT_ENABLED", "false", "agent_enabled", False),
         ("GIL_ONLY", "false", "gil_only", False),
         ("GIL_ONLY", "true", "gil_only", True),
-        ("STAND_INS", "false", "stand_ins", False),
+        ("ALIASES", "false", "aliases", False),
         *(("SPAN_ID_SCOPE", text, "span_id_scope", Scope.NONE) for text in ("none", "NONE", " none ")),
         *(("SPAN_ID_SCOPE", text, "span_id_scope", Scope.ROOT) for text in ("root", "root_span")),
         *(("SPAN_ID_SCOPE", text, "span_id_scope", Scope.ALL) for text in ("all", "all_spans", "All_Spans")),
@@ -105,11 +105,10 @@ def test_empty_values(text: str) -> None:
     ],
 )
 def test_good_values(variable: str, text: str, field: str, value: object) -> None:
-    """Each variable sets its own field, and no other (a log level lets the agent log too)."""
+    """Each variable sets its own field, and no other."""
     settings = only(**{OURS + variable: text})
     assert getattr(settings, field) == value
-    agent_logging = field == "log_level"
-    assert settings == dataclasses.replace(Settings(), **{field: value, "agent_logging": agent_logging})
+    assert settings == dataclasses.replace(Settings(), **{field: value})
 
 
 class Pair(NamedTuple):
@@ -173,7 +172,7 @@ def test_bad_values_throughout(pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "hint"),
     [
-        *((name, "maybe", "true or false") for name in ("ENABLED", "AGENT_ENABLED", "GIL_ONLY", "STAND_INS")),
+        *((name, "maybe", "true or false") for name in ("ENABLED", "AGENT_ENABLED", "GIL_ONLY", "ALIASES")),
         *((name, "most", "none, root or all") for name in ("SPAN_ID_SCOPE", "SPAN_NAME_SCOPE")),
         *(
             ("SERVER_ADDRESS", text, "http://host:port")
@@ -454,3 +453,46 @@ def test_labels_of_any_environment(environ: dict[str, str], attributes: dict[str
         assert name.isascii()
         assert name.isidentifier()
         assert len(value.encode()) <= MAX_VALUE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("OTEL_PROFILING_SERVR_ADDRESS", "OTEL_PROFILING_SERVER_ADDRESS"),
+        ("OTEL_PROFILING_SERVER_ADRESS", "OTEL_PROFILING_SERVER_ADDRESS"),
+        ("OTEL_PROFILING_BASIC_AUTH_PASSWORT", "OTEL_PROFILING_BASIC_AUTH_PASSWORD"),
+        ("OTEL_PROFILING_TENANT", "OTEL_PROFILING_TENANT_ID"),
+    ],
+)
+def test_unknown_names(variable: str, nearest: str) -> None:
+    """A name that is misspelt costs one warning with the nearest that exists; its value may be a secret."""
+    settings, warnings = read({variable: SECRET})
+    assert settings == Settings()
+    (warning,) = warnings
+    assert warning.startswith(f"{variable} is no setting")
+    assert f"{nearest}?" in warning
+    assert SECRET not in warning
+
+
+def test_hostile_name() -> None:
+    """A name may be anything that an environment can have: no control character of it reaches a terminal."""
+    _, (warning,) = read({"OTEL_PROFILING_\x1b[31m\udcff" + "x" * 500: "1"})
+    assert warning.isprintable()
+    assert warning.isascii()
+    assert len(warning) < 250
+
+
+@pytest.mark.parametrize(
+    ("attributes", "instance"),
+    [
+        ("", ""),
+        ("service.name=a", ""),
+        ("service.name=a, service.instance.id = b%20c ", "b c"),
+        ("service.instance.id=a,service.instance.id=b", "b"),
+        ("service.instance.id", ""),
+    ],
+)
+def test_instance_in_the_resource_attributes(attributes: str, instance: str) -> None:
+    """The instance id that the user set is known as such."""
+    settings, warnings = read({"OTEL_RESOURCE_ATTRIBUTES": attributes})
+    assert (settings.instance_id, warnings) == (instance, [])
