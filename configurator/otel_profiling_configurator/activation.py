@@ -16,7 +16,7 @@ from opentelemetry.trace import TracerProvider
 
 from . import guard, log, settings, switches
 from .agent import agent as agents
-from .agent import process_models, resource_labels
+from .agent import fork_warning, process_models, resource_labels
 from .agent.server_watch import ServerWatch
 from .context import runtime_context
 from .interpreters import is_main_interpreter
@@ -72,7 +72,6 @@ class _Activation:
         self._process = os.getpid()
         self._due = False
         """Whether an agent is to be started in forked children though none runs here."""
-        self._end_fork: Callable[[], None] | None = None
 
     def begin(self) -> None:
         """Start at once if there is a tracer provider, or else as soon as there is one."""
@@ -228,17 +227,10 @@ class _Activation:
         if self._watch is not None:
             self._watch.before_fork()
         self._agent.wait_to_fork()
-        self._end_fork = self._agent.before_fork()
-
-    def after_fork(self) -> None:
-        """Take back what was done for the time of the fork."""
-        end, self._end_fork = self._end_fork, None
-        if end is not None:
-            end()
+        self._agent.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on as before."""
-        self.after_fork()
         if self._watch is not None:
             self._watch.after_fork_in_parent()
 
@@ -247,7 +239,7 @@ class _Activation:
 
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
-        self.after_fork()
+        fork_warning.end_fork()
         if self._agent is not None:
             try:
                 # A provider that follows forks has updated its resource by now: its hook came first.
