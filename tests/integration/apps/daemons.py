@@ -62,13 +62,6 @@ def work(name, seconds=0.5):
 
 def main(how, answer):
     close = {"hand": by_hand, "python-daemon": by_python_daemon}.get(how, by_range)
-        "range": by_range,
-        "hand": by_hand,
-        "late": by_range,
-        "itself": by_range,
-        "python-daemon": by_python_daemon,
-        "shared": by_range,
-    }[how]
     if how == "shared":
         deactivate()
         descriptors._leave_table = lambda: False
