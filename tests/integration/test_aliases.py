@@ -141,9 +141,7 @@ def test_memory_that_can_not_be_read(run, error):
     """The agent reads threads in another way: labels are kept by thread from the first moment, and one line says why."""
     command = [bin_path("opentelemetry-instrument"), sys.executable, str(APPS / "short_turns.py")]
     arguments = ["tasks", str(COUNT), "0.02", "3"]
-    app = run(
-        "no_process_vm_readv.py", str(error), *command, *arguments, instrument=False, OTEL_PROFILING_LOG_LEVEL="info"
-    )
+    app = run("no_process_vm_readv.py", str(error), *command, *arguments, instrument=False, OTEL_PROFILING_LOG_LEVEL="info")
     if app.exit_code == 77:
         pytest.skip("no filter of system calls can be installed here")
     assert assert_accurate(groups_of(app), 0.95, chance=True) > 150
