@@ -25,7 +25,7 @@ from .interpreters import is_main_interpreter
 from .log import logger
 from .process_state import process_state
 from .settings import Settings
-from .spans import sdk_tracers, tracer_provider
+from .spans import local_roots, sdk_tracers, tracer_provider
 from .spans.labels import LabelRules, label_value
 from .spans.tracer_provider import ProfilingTracerProvider
 from .threads import thread_labels
@@ -233,6 +233,7 @@ class _Activation:
         """
         if self._agent is not None and not self._agent.running:
             thread_labels.after_fork_in_child()
+            local_roots.begin_process()
             self._start_agent(self._agent, threads=os.getpid() == self._process)
             _relabel()
 
