@@ -9,7 +9,7 @@ import opentelemetry.context as context_api
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import NonRecordingSpan, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
 from otel_profiling_configurator.spans.labels import LabelRules
 from otel_profiling_configurator.spans.scope import Scope
 from otel_profiling_configurator.threads import thread_labels
