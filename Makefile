@@ -22,7 +22,7 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick native-asan native-refleak
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
@@ -64,6 +64,35 @@ docs-test: $(VENV)/ready
 
 integration: $(VENV)/ready
 	$(VENV)/bin/pytest tests/integration
+
+NATIVE_TESTS := $(addprefix tests/unit/configurator/test_,native.py aliases.py contexts.py following.py greenlets.py baggage_labels.py)
+ASAN := build/asan-$(TAG)
+REFLEAK := build/refleak
+
+# The configurator once more, in a folder that comes first on PYTHONPATH, with a native module of its own:
+# $(call instrumented,folder,interpreter,flags of the compiler)
+define instrumented
+	rm -rf $(1) && mkdir -p $(1) && cp -r configurator/otel_profiling_configurator $(1)
+	rm -f $(1)/otel_profiling_configurator/native/*.so
+	$(CC) -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -fPIC -shared $(3) \
+		-I$$($(2) -c 'import sysconfig; print(sysconfig.get_paths()["include"])') \
+		$(1)/otel_profiling_configurator/native/*.c -o $(1)/otel_profiling_configurator/native/_native.so
+endef
+
+# Memory that is used wrongly, and what C leaves undefined. Not memory that is never freed: the interpreter itself keeps hundreds
+# of blocks until the process ends. `malloc` for each object, or its own blocks would hide what is used after its end.
+native-asan: $(VENV)/ready
+	$(call instrumented,$(ASAN),$(VENV)/bin/python,-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined)
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		PYTHONPATH=$(CURDIR)/$(ASAN) $(VENV)/bin/pytest -p no:cacheprovider $(NATIVE_TESTS)
+
+# Needs a debug CPython 3.11 with its headers: Debian's python3-dbg and libpython3-dbg. It runs with the libraries of the
+# environment of a 3.11, which it can load.
+native-refleak: $(VENV)/ready
+	$(call instrumented,$(REFLEAK),python3-dbg,-O1 -g)
+	PYTHONPATH=$(CURDIR)/$(REFLEAK):$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') \
+		python3-dbg tests/sanitizers/refleak.py
 
 # Those integration tests whose outcome may depend on the Python.
 labels: $(VENV)/ready
