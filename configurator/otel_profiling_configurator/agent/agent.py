@@ -147,9 +147,14 @@ class Agent:
         return self.running
 
     @property
+    def has_own_descriptors(self) -> bool:
+        """Whether the agent's descriptors are out of the application's sight and reach, see `descriptors`."""
+        return self._keeper is not None and self._keeper.has_own_table
+
+    @property
     def words_are_caught(self) -> bool:
         """Whether what the agent says on descriptor 2 comes to `take_words`, and nowhere else."""
-        return self._keeper is not None and self._keeper.has_own_table
+        return self.has_own_descriptors
 
     def take_words(self) -> bytes:
         """Return what the agent has said on descriptor 2 since the last call, see `descriptors`."""
