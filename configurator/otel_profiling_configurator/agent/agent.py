@@ -22,7 +22,7 @@ from ..log import logger
 from ..settings import Settings
 from ..threads import thread_labels
 from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
-from . import fork_warning
+from . import fork_warning, signals
 from .descriptors import Keeper
 
 EXIT_SECONDS = 2.0
@@ -137,7 +137,8 @@ class Agent:
         }
         start = functools.partial(_start_quietly, self.pyroscope, functools.partial(self._configure, **arguments))
         self._keeper = Keeper() if threads else None
-        self.running = bool(start() if self._keeper is None else self._keeper.start(start))
+        with signals.blocked():
+            self.running = bool(start() if self._keeper is None else self._keeper.start(start))
         fork_warning.silence(self.running)
         # Its memory profile has no labels, and then nothing samples threads.
         by_thread = not (wall or "cpu" in settings.types)

@@ -16,7 +16,7 @@ from typing import Any
 from ..guard import report
 from ..log import logger
 from ..threads.os_threads import allocate_lock, start_thread
-from . import words
+from . import signals, words
 
 CALM = 3
 """Upload intervals without a failure, after which profiles arrive again."""
@@ -60,7 +60,8 @@ class ServerWatch:
         self._stopped_at = ""
         self._end = end = allocate_lock()
         end.acquire()
-        start_thread(self._watch, (end,))
+        with signals.blocked():
+            start_thread(self._watch, (end,))
 
     def stop(self) -> None:
         """End it soon, waiting for nothing."""
