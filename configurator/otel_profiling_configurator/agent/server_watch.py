@@ -47,6 +47,7 @@ class ServerWatch:
         self._losses = Losses(server, CALM * upload_interval)
         self._restarted = -RESTART_SECONDS
         self._stopped_at = ""
+        self._unfinished = b""
         self._speaking = allocate_lock()
         self._held_for_fork = False
         self._end: Any = None
@@ -57,7 +58,7 @@ class ServerWatch:
         self._speaking = allocate_lock()
         self._held_for_fork = False
         self._losses.forget()
-        self._stopped_at = ""
+        self._stopped_at, self._unfinished = "", b""
         self._end = end = allocate_lock()
         end.acquire()
         with signals.blocked():
@@ -85,7 +86,8 @@ class ServerWatch:
 
     def look(self, now: float) -> None:
         """Read what the agent has said until `now`, a time of the monotonic clock, and do what is to be done about it."""
-        said = words.read(self._take_words().decode(errors="replace"))
+        *lines, self._unfinished = (self._unfinished + self._take_words()).split(b"\n")
+        said = words.read(lines)
         line = self._losses.after(said.failures, now)
         if line:
             self._say(line)
