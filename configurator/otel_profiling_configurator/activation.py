@@ -263,7 +263,7 @@ class _Activation:
         if self._agent is not None:
             try:
                 # A provider that follows forks has updated its resource by now: its hook came first.
-                if self._agent.running and self._agent.words_are_caught:
+                if self._agent.running and self._agent.has_own_descriptors:
                     self._start_in_child()
                 elif self._agent.running:
                     self._late.begin()

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..guard import guarded
 from ..threads.os_threads import allocate_lock, start_thread
+from . import signals
 
 SECONDS = 1.0
 """How long a child has time to close what it inherited. One that lives shorter has no profile, but for `multiprocessing`'s."""
@@ -33,7 +34,8 @@ class LateStart:
         """Begin to wait: this process has just been forked."""
         self._starting = allocate_lock()
         self._turn = turn = allocate_lock()
-        start_thread(self._wait, (turn,))
+        with signals.blocked():
+            start_thread(self._wait, (turn,))
 
     def now(self) -> None:
         """Start at once where a start is due; elsewhere do nothing."""

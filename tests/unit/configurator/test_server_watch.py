@@ -98,6 +98,16 @@ def test_sampler_that_has_stopped(look: Callable[..., list[str]], agent: Agent) 
     assert look(20.0) == []
 
 
+def test_line_in_pieces(look: Callable[..., list[str]], agent: Agent) -> None:
+    """What is said in several pieces is heard when its line is complete, once."""
+    assert look(0.0, PANIC[:30]) == []
+    assert look(10.0, PANIC[30:40]) == []
+    (line,) = look(20.0, PANIC[40:])
+    assert "src/sampler.rs:12:3)" in line
+    assert look(100.0) == []
+    assert agent.starts == 1
+
+
 def test_sampler_that_stops_again_and_again(look: Callable[..., list[str]], agent: Agent) -> None:
     """It is started once a minute, and has not been forgotten when the minute is over."""
     look(0.0, PANIC)
