@@ -5,7 +5,7 @@ contexts, signals, forks, descriptors, reference counts, warnings, destructors a
 without us must pass with us.
 
 ``make suites`` runs everything that ``table.py`` lists, ``make suites-quick`` a part of it. ``python -m tests.suites NAME``
-runs one suite. For each suite:
+runs one suite. That needs Python 3.11 or later. For each suite:
 
 1. It runs as its project runs it (``plain``).
 2. It runs under ``opentelemetry-instrument`` with the real agent, against a real receiver, with a span around each test

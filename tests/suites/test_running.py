@@ -9,10 +9,10 @@ from .running import Runner
 from .table import Suite
 
 
-def runner(folder, source, **suite):
+def runner(folder, source, *arguments):
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_it.py").write_text(textwrap.dedent(source))
-    return Runner(Suite("made-up", ("test_it.py",), quick=True, **suite), folder)
+    return Runner(Suite("made-up", arguments or ("test_it.py",), quick=True), folder)
 
 
 def test_outcomes(tmp_path):
@@ -77,10 +77,9 @@ def test_a_process_that_fails_without_a_test(tmp_path):
 def test_some_files_only(tmp_path):
     """Other files' tests do not run."""
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
-    suite = runner(tmp_path, "def test_it(): pass", environment=())
-    both = Runner(Suite("made-up", (".",), quick=True), tmp_path)
+    both = runner(tmp_path, "def test_it(): pass", ".")
     assert both.plain(["test_other.py"]).outcomes == {"test_other.py::test_other": "passed"}
-    assert set(suite.plain().outcomes) == {"test_it.py::test_it", PROCESS}
+    assert set(both.plain().outcomes) == {"test_other.py::test_other", "test_it.py::test_it", PROCESS}
 
 
 SPANS = """
