@@ -104,14 +104,17 @@ def test_with_profiling(tmp_path):
 
 
 def test_with_opentelemetry_alone(tmp_path):
-    """A test is in a span of its name, and nobody profiles."""
+    """A test is in a span of its name, and nothing of ours is there, in its children neither."""
     result = runner(
         tmp_path,
         SPANS
         + """
-    def test_nobody_profiles():
-        import sys
-        assert "pyroscope" not in sys.modules
+    def test_nothing_of_ours():
+        import subprocess, sys
+        check = "import sys; assert not [name for name in sys.modules if name.startswith(('otel_profiling', 'pyroscope'))]"
+        exec(check)
+        child = subprocess.run([sys.executable, "-c", check + "; import opentelemetry.sdk"], capture_output=True, check=True)
+        assert child.stdout == child.stderr == b""
     """,
     ).traced()
     assert set(result.outcomes.values()) == {"passed"}
