@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..guard import report
-from ..log import logger
+from ..log import forget_thread, logger
 from ..threads.os_threads import allocate_lock, start_thread
 from . import signals, words
 
@@ -111,6 +111,8 @@ class ServerWatch:
                     report("listen to the agent")
                 except Exception:  # noqa: BLE001 - in tests of ours, or the interpreter is going away
                     return
+            finally:
+                forget_thread()
 
     def _say(self, line: str) -> None:
         with self._speaking:

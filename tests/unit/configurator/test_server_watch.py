@@ -154,6 +154,21 @@ def test_thread(agent: Agent) -> None:
     watch.stop()
 
 
+def test_thread_that_has_logged(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody sees it by `threading` then, either."""
+    before = threading.enumerate()
+    agent.words.append(REFUSED)
+    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart)
+    watch.start()
+    for _ in range(10_000):
+        if caplog.records and threading.enumerate() == before:
+            break
+        threading.Event().wait(0.001)
+    assert caplog.records[0].threadName.startswith("Dummy")
+    assert threading.enumerate() == before
+    watch.stop()
+
+
 def test_stopped(watching: ServerWatch, agent: Agent) -> None:
     """Nobody listens any more, soon after."""
     ended = threading.Event()
