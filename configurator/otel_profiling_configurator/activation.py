@@ -185,7 +185,9 @@ class _Activation:
         if not agent.words_are_caught:
             return  # the agent's words go to standard error as they are
         wanted = self._settings
-        self._watch = ServerWatch(wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent)
+        self._watch = ServerWatch(
+            wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent, self._check
+        )
         self._watch.start()
         self._undos.append(self._watch.stop)
 
@@ -200,6 +202,12 @@ class _Activation:
             finally:
                 self._due = False
             _relabel()
+
+    def _check(self) -> None:
+        """Do without aliases where this agent turns out to read threads in another way; and without what goes with them."""
+        if thread_labels.give_up_aliases_if_unseen():
+            self._restart_agent()
+            logger.info("samples are labelled by thread from now on: %s", thread_labels.why_by_thread())
 
     def _baggage_names(self) -> Mapping[str, str]:
         """Return which baggage entries become labels: none of a name that each profile carries already."""
