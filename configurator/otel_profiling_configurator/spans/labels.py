@@ -79,6 +79,8 @@ class SpanLabels:
     """Whether the span, or one above it in this process, is of the kind ``SERVER`` or ``CONSUMER``."""
     keeps_name: bool
     root: SpanLabels
+    span_context: SpanContext
+    """Of the span that readers outside the process are told of, sampled or not: the local root, or by the scope the owner."""
     label_set: object
     """The native module's: set and read there only."""
     __slots__ = (
@@ -91,6 +93,7 @@ class SpanLabels:
         "root",
         "sampled",
         "serves",
+        "span_context",
         "values",
     )
 
@@ -152,6 +155,8 @@ class LabelRules:
         else:
             labels.sampled = False
             labels.values = ("", "", name)
+        if self._span_ids:
+            labels.span_context = span_context
         if not self._span_names:
             labels.keeps_name = True
         return labels
@@ -177,6 +182,10 @@ class LabelRules:
         sampled = bool(trace_flags & SAMPLED)
         labels = span_labels(span_id, sampled, (trace_label, id_label, name_label), process, parent.serves)
         labels.root = root  # not on the root itself: that would be a reference cycle
+        if self.own_span_ids:
+            labels.span_context = span_context
+        elif self._span_ids and hasattr(root, "span_context"):  # labels that another process's parent has may lack it
+            labels.span_context = root.span_context
         if not self._own_span_names:
             root.inherit(labels)
         return labels
