@@ -79,7 +79,9 @@ oldest: $(OLDEST)/ready
 # Wheels for all platforms, made on this one, see release/. Zig's compiler keeps what it has compiled in build/.
 wheels: build/wheels
 
+build/wheels: export PYTHON_HEADERS := $(if $(PYTHON_HEADERS),$(PYTHON_HEADERS):)$(CURDIR)/build/headers
 build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard otel_profiling_distro/*.py otel_profiling_distro/*/*.py release/*.py) | $(RELEASE)/ready
+	release/debian_headers.sh build/headers $$($(RELEASE)/bin/python release/build.py --missing)
 	$(RELEASE)/bin/python release/build.py --output dist --cache build/zig
 	$(RELEASE)/bin/python release/check.py dist
 	touch $@

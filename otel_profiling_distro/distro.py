@@ -1,21 +1,25 @@
-"""What `opentelemetry-instrument` finds under the name ``profiling``: upstream's distro, with span profiles.
+"""What `opentelemetry-instrument` finds under the name ``profiling``: upstream's distro, with a resource that says who it is.
 
 Defaults are upstream's alone. The profiling itself is the configurator distribution's, which also works under other distros.
+There is no configurator of ours among the entry points: upstream takes the first one that it finds, and warns at every start
+of every process about each of the others. Its own does the work, and our pre-instrument hooks, which all run, follow it.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any
 
 from opentelemetry.distro import OpenTelemetryDistro
-from otel_profiling_configurator.configurator import ProfilingConfigurator
 
 from .version import __version__
 
-_LOADER = "opentelemetry.instrumentation.auto_instrumentation._load"
-"""Logger of the module that picks distro and configurator (opentelemetry-instrumentation 0.51b0 to 0.66b1 at least)."""
+RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
+
+_DISTRO = {"telemetry.distro.name": "otel-profiling-distro", "telemetry.distro.version": __version__}
+
+_replaced: list[tuple[str, str | None]] = []
+"""What `RESOURCE_ATTRIBUTES` is while the SDK is configured, and what it was before; empty at all other times."""
 
 
 class ProfilingDistro(OpenTelemetryDistro):
@@ -23,33 +27,26 @@ class ProfilingDistro(OpenTelemetryDistro):
 
     def _configure(self, **kwargs: Any) -> None:
         super()._configure(**kwargs)  # type: ignore[no-untyped-call] # upstream's is untyped
-        logging.getLogger(_LOADER).addFilter(_is_news)
+        _name_distro()
 
 
-class ProfilingDistroConfigurator(ProfilingConfigurator):
-    """Upstream's configurator with span profiles, and a resource that says which distro this is."""
-
-    def _configure(self, **kwargs: Any) -> None:
-        # With a configuration file the resource is the file's, and upstream warns about each argument it ignores.
-        if not os.environ.get("OTEL_CONFIG_FILE"):
-            kwargs["resource_attributes"] = {
-                "telemetry.distro.name": "otel-profiling-distro",
-                "telemetry.distro.version": __version__,
-                **(kwargs.get("resource_attributes") or {}),
-            }
-        super()._configure(**kwargs)
+def pre_instrument() -> None:
+    """Leave the environment as it was: the SDK has been configured, and children may have other distros."""
+    while _replaced:
+        mine, before = _replaced.pop()
+        if os.environ.get(RESOURCE_ATTRIBUTES) != mine:
+            continue  # somebody else has set it since
+        if before is None:
+            del os.environ[RESOURCE_ATTRIBUTES]
+        else:
+            os.environ[RESOURCE_ATTRIBUTES] = before
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Drop the warning that upstream's configurator is not loaded since ours is, or the other way round.
-
-    Upstream's distro is a dependency, so both are always installed, and the outcome is the same whichever is taken: a
-    warning at every start of every process would be about nothing.
-    """
-    if not isinstance(record.args, tuple):
-        return True
-    if record.msg == "Configuration of %s not loaded because %s is set by %s":
-        return record.args[:2] != ("configurator", "profiling")
-    if record.msg == "Configuration of %s not loaded, %s already loaded":
-        return set(record.args) != {"profiling", "configurator"}
-    return True
+def _name_distro() -> None:
+    """Have the resource say which distro this is, unless the user does: nobody asks a distro for it (SDK 1.30 to 1.45)."""
+    before = os.environ.get(RESOURCE_ATTRIBUTES)
+    if "telemetry.distro." in (before or ""):
+        return
+    entries = [*filter(None, [before]), *(f"{name}={value}" for name, value in _DISTRO.items())]
+    os.environ[RESOURCE_ATTRIBUTES] = ",".join(entries)
+    _replaced.append((os.environ[RESOURCE_ATTRIBUTES], before))

@@ -94,7 +94,8 @@ def start(tree: str) -> None:
 
     # Upstream takes what it finds first, which depends on the order in which a file system lists a folder. Only for now:
     # an application's children may have distros of their own.
-    chosen = {name: "profiling" for name in (OTEL_PYTHON_DISTRO, OTEL_PYTHON_CONFIGURATOR) if name not in os.environ}
+    wanted = {OTEL_PYTHON_DISTRO: "profiling", OTEL_PYTHON_CONFIGURATOR: "configurator"}
+    chosen = {name: value for name, value in wanted.items() if name not in os.environ}
     os.environ.update(chosen)
     try:
         initialize()

@@ -35,11 +35,17 @@ class BuildError(Exception):
 def main() -> int:
     """Build what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--output", type=Path, required=True, help="folder to put it into; what is there is removed")
+    parser.add_argument("--output", type=Path, help="folder to put it into; what is there is removed")
+    parser.add_argument("--missing", action="store_true", help="only print which CPythons have no headers here")
     parser.add_argument("--platform", action="append", choices=[platform.name for platform in PLATFORMS], help="default: each")
     parser.add_argument("--python", action="append", choices=PYTHONS, help="version of CPython (default: each)")
     parser.add_argument("--cache", type=Path, help="folder that the compiler keeps things in from one time to the next")
     arguments = parser.parse_args()
+    if arguments.missing:
+        print(*(python for python in PYTHONS if headers.find(python) is None))
+        return 0
+    if arguments.output is None:
+        parser.error("--output is needed")
     output: Path = arguments.output.resolve()
     shutil.rmtree(output, ignore_errors=True)
     platforms = [by_name(name) for name in arguments.platform or [platform.name for platform in PLATFORMS]]

@@ -17,6 +17,7 @@ from .c_functions import all_functions
 def pytest_addoption(parser):
     parser.addoption("--spans", type=int, default=100_000, help="how many spans test_many_spans makes")
     parser.addoption("--pure", action="store_true", help="modules in C were left out on purpose")
+    parser.addoption("--daemons", type=int, default=60, help="how many daemons test_daemons.py makes; 10000 before a release")
     parser.addoption("--forks", type=int, default=40, help="how often test_fork_under_fire.py forks")
 
 

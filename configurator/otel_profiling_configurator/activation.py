@@ -20,40 +20,44 @@ from .agent import agent as agents
 from .agent import process_models, resource_labels
 from .agent.server_watch import ServerWatch
 from .context import following, forked_pools
+from .interpreters import is_main_interpreter
 from .log import logger
+from .process_state import process_state
 from .settings import Settings
 from .spans import sdk_tracers, tracer_provider
 from .spans.labels import LabelRules, label_value
 from .spans.tracer_provider import ProfilingTracerProvider
 from .threads import thread_labels
 
-_lock = threading.RLock()
-_active: _Activation | None = None
-
 
 def activate() -> Callable[[], None]:
     """Read the environment, wrap the global tracer provider, have labels follow it and start the agent.
 
-    Does nothing where that has been done already, or is switched off. If no tracer provider has been set yet, it waits for
-    the application to set one. Never raises: what goes wrong is logged and undone.
+    Does nothing where that has been done already, or is switched off, or in an interpreter other than the process's main one.
+    If no tracer provider has been set yet, it waits for the application to set one. Never raises: what goes wrong is logged
+    and undone.
 
     Returns:
         What takes everything back (the same as `deactivate`).
     """
-    global _active  # noqa: PLW0603 - one agent and one global tracer provider a process
-    with _lock:
-        if _active is None:
-            _active = _Activation()
-            guard.guarded("start")(_active.begin)()
+    if is_main_interpreter():
+        state = process_state()
+        with state.lock:
+            if state.active is None:
+                state.active, state.deactivate = _Activation(), deactivate
+                guard.guarded("start")(state.active.begin)()
     return deactivate
 
 
 def deactivate() -> None:
-    """Take back what `activate` did, after the agent has sent what it has; afterwards `activate` may be called again."""
-    global _active
-    with _lock:
-        activation, _active = _active, None
-        if activation is not None:
+    """Take back what `activate` did, after the agent has sent what it has; afterwards `activate` may be called again.
+
+    What another copy of this package did in the process is left alone.
+    """
+    state = process_state()
+    with state.lock:
+        if state.active is not None and state.deactivate is deactivate:
+            activation, state.active = state.active, None
             activation.undo()
 
 
@@ -68,9 +72,14 @@ class _Activation:
         self._watch: ServerWatch | None = None
         self._process = os.getpid()
         self._why_python = ""
+        self._due = False
+        """Whether an agent is to be started in forked children though none runs here."""
+        self._end_fork: Callable[[], None] | None = None
 
     def begin(self) -> None:
         """Start at once if there is a tracer provider, or else as soon as there is one."""
+        if process_models.is_helper():
+            return
         self._settings, problems = settings.read(os.environ)
         log.configure(self._settings.log_level)
         for problem in problems:
@@ -120,6 +129,8 @@ class _Activation:
                 # Its master forks without any hook before the fork, so that no moment could be chosen that suits an agent.
                 self._announce()
                 process_models.in_each_uwsgi_worker(_start_in_worker)
+            elif process_models.only_forks():
+                self._due = True
             elif self._start_agent(self._agent):
                 self._announce()
             else:
@@ -133,13 +144,18 @@ class _Activation:
         thread_labels.refresh()
         _register_fork_hook()
 
-    def _start_agent(self, agent: agents.Agent, watched: bool = True) -> bool:
-        """Start the agent, what ends it and what watches its server; whether it has started."""
+    def _start_agent(self, agent: agents.Agent, threads: bool = True) -> bool:
+        """Start the agent, what ends it and what listens to it; whether it has started.
+
+        Args:
+            agent: What is started.
+            threads: Whether threads of ours may take part.
+        """
         self._undos.append(agent.stop)
         self._undos.append(agent.stop_at_exit())
         self._undos.append(process_models.before_fatal_signal(agent.stop))
-        if agent.start(*self._identity()) and watched:
-            guard.guarded("watch the profile server")(self._watch_server)(agent)
+        if agent.start(*self._identity(), threads=threads) and threads:
+            guard.guarded("listen to the agent")(self._watch_server)(agent)
         return agent.running
 
     def _announce(self) -> None:
@@ -165,11 +181,24 @@ class _Activation:
         return f"samples are labelled by thread ({why})" if why else "samples are labelled by aliases"
 
     def _watch_server(self, agent: agents.Agent) -> None:
-        if self._settings.behind_proxy:
-            return  # what stands between may answer us otherwise than the agent
-        self._watch = ServerWatch(self._settings, lambda: agent.running)
+        if not agent.words_are_caught:
+            return  # the agent's words go to standard error as they are
+        wanted = self._settings
+        self._watch = ServerWatch(wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent)
         self._watch.start()
         self._undos.append(self._watch.stop)
+
+    def _restart_agent(self) -> None:
+        """Start an agent again whose sampler has stopped."""
+        agent = self._agent
+        if agent is not None and agent.running:
+            self._due = True  # a child that is forked meanwhile has one, too
+            try:
+                agent.stop()
+                agent.start(*self._identity())
+            finally:
+                self._due = False
+            _relabel()
 
     def _baggage_names(self) -> Mapping[str, str]:
         """Return which baggage entries become labels: none of a name that each profile carries already."""
@@ -190,7 +219,9 @@ class _Activation:
             attributes = {**attributes, resource_labels.PROCESS: process}
         return (
             label_value(self._settings.application_name or resource_labels.service_name(attributes)),
-            resource_labels.static_labels(attributes, self._settings.resource_labels, self._settings.labels),
+            resource_labels.static_labels(
+                attributes, self._settings.resource_labels, self._settings.labels, self._settings.instance_id
+            ),
         )
 
     def start_in_worker(self) -> None:
@@ -200,19 +231,29 @@ class _Activation:
         parent among those that wait, and then the first time that two threads want it, both wait for ever (glibc, uWSGI 2.0).
         """
         if self._agent is not None and not self._agent.running:
-            self._start_agent(self._agent, watched=os.getpid() == self._process)
+            thread_labels.after_fork_in_child()
+            self._start_agent(self._agent, threads=os.getpid() == self._process)
             _relabel()
 
     def before_fork(self) -> None:
         """Wait for a moment at which a fork does no harm to the child's agent."""
-        if self._agent is not None and self._agent.running:
-            process_models.before_exit_of_children(_stop_agent)
-            if self._watch is not None:
-                self._watch.before_fork()
-            self._agent.wait_to_fork()
+        if self._agent is None or not (self._agent.running or self._due):
+            return
+        process_models.before_exit_of_children(_stop_agent)
+        if self._watch is not None:
+            self._watch.before_fork()
+        self._agent.wait_to_fork()
+        self._end_fork = self._agent.before_fork()
+
+    def after_fork(self) -> None:
+        """Take back what was done for the time of the fork."""
+        end, self._end_fork = self._end_fork, None
+        if end is not None:
+            end()
 
     def after_fork_in_parent(self) -> None:
         """Go on as before."""
+        self.after_fork()
         if self._watch is not None:
             self._watch.after_fork_in_parent()
 
@@ -222,13 +263,17 @@ class _Activation:
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
         thread_labels.after_fork_in_child()
+        self.after_fork()
         if self._agent is not None:
             try:
+                # A provider that follows forks has updated its resource by now: its hook came first.
                 if self._agent.running:
-                    # A provider that follows forks has updated its resource by now: its hook came first.
                     self._agent.start(*self._identity())
                     if self._watch is not None:
                         self._watch.start()
+                elif self._due:
+                    self._due = False
+                    self._start_agent(self._agent)
             finally:
                 _relabel()
 
@@ -244,30 +289,34 @@ def _relabel() -> None:
 
 
 def _start_in_worker() -> None:
-    if _active is not None:
-        _silently(_active.start_in_worker)
+    active = process_state().active
+    if active is not None:
+        _silently(active.start_in_worker)
 
 
 def _stop_agent() -> None:
-    if _active is not None:
-        _active.stop_agent()
+    active = process_state().active
+    if active is not None:
+        active.stop_agent()
 
 
 def _before_fork() -> None:
-    if _active is not None:
-        guard.guarded("wait for a moment to fork")(_active.before_fork)()
+    active = process_state().active
+    if active is not None:
+        guard.guarded("wait for a moment to fork")(active.before_fork)()
 
 
 def _after_fork_in_parent() -> None:
-    if _active is not None:
-        guard.guarded("go on after a fork")(_active.after_fork_in_parent)()
+    active = process_state().active
+    if active is not None:
+        guard.guarded("go on after a fork")(active.after_fork_in_parent)()
 
 
 def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - another thread may have held it at the time of the fork
-    _lock = threading.RLock()
-    if _active is not None:
-        _silently(_active.after_fork_in_child)
+    state = process_state()
+    state.lock = threading.RLock()  # another thread may have held it at the time of the fork
+    if state.active is not None:
+        _silently(state.active.after_fork_in_child)
 
 
 def _silently(act: Callable[[], None]) -> None:
@@ -282,12 +331,9 @@ def _silently(act: Callable[[], None]) -> None:
         logger.disabled = disabled
 
 
-_fork_hook_registered = False
-
-
 def _register_fork_hook() -> None:
     """Register what happens at a fork, once a process: Python has no way to take such hooks back."""
-    global _fork_hook_registered  # noqa: PLW0603 - a process-wide fact
-    if not _fork_hook_registered and hasattr(os, "register_at_fork"):
+    state = process_state()
+    if not state.hooked and hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-        _fork_hook_registered = True
+        state.hooked = True

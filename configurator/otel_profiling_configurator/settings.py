@@ -21,7 +21,8 @@ from .spans.scope import Scope
 T = TypeVar("T")
 
 SDK_DISABLED = "OTEL_SDK_DISABLED"
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
+PREFIX = "OTEL_PROFILING_"
 PROFILE_TYPES = ("cpu", "wall", "memory")
 
 MAX_LABELS = 16
@@ -83,12 +84,8 @@ class Settings:
     """Whether profilers outside the process are told the current span of each thread (see `context/thread_context.py`)."""
     log_level: int = logging.WARNING
     """A `logging` level, for this package."""
-    agent_logging: bool = False
-    """Whether the agent writes its own log to stderr: only if the user asked for a level. It repeats a failed upload's
-    line with every interval, which nobody should get unasked."""
-
-    behind_proxy: bool = False
-    """Whether a proxy may stand between the agent and the server: the agent obeys ``HTTP_PROXY`` and its like."""
+    instance_id: str = ""
+    """The ``service.instance.id`` that ``OTEL_RESOURCE_ATTRIBUTES`` names; empty for none."""
 
     @property
     def shown_server_address(self) -> str:
@@ -124,8 +121,8 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "thread_context": reader.get(_boolean, names.OTEL_PROFILING_THREAD_CONTEXT),
         "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
     }
-    values["behind_proxy"] = any(environ.get(name) or environ.get(name.lower()) for name in PROXIES)
-    values["agent_logging"] = values["log_level"] is not None
+    values["instance_id"] = _instance_id(environ.get(RESOURCE_ATTRIBUTES, ""))
+    reader.warn_of_unknown_names()
     return Settings(**{name: value for name, value in values.items() if value is not None}), reader.warnings
 
 
@@ -189,6 +186,16 @@ class _Reader:
                 return labels
         return None
 
+    def warn_of_unknown_names(self) -> None:
+        """Warn of each variable that begins as ours do and is none of them: misspelt, it would be without effect in silence."""
+        known = [name for name in vars(names) if name.startswith(PREFIX)]
+        for variable in sorted(name for name in self._environ if name.startswith(PREFIX) and name not in known):
+            import difflib  # noqa: PLC0415 - start-up cost, and hardly anybody needs it
+
+            nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)
+            # Its value may be a secret, and a name may be anything.
+            self.warnings.append(f"{_shown(variable)} is no setting and has no effect; did you mean {nearest[0]}?")
+
     def _pairs(
         self,
         variable: str,
@@ -221,6 +228,21 @@ class _Reader:
             value = value[:_SHOWN_CHARACTERS] + "..."
         # ascii(): no control character or lone surrogate of a hostile value reaches a terminal or breaks a log handler.
         self.warnings.append(f"{variable}={value!a}: {problem}")
+
+
+def _shown(name: str) -> str:
+    """Return the name of a variable as a warning shows it, see `_Reader._warn`."""
+    return ascii(name)[1:-1] if len(name) <= _SHOWN_CHARACTERS else ascii(name[:_SHOWN_CHARACTERS])[1:-1] + "..."
+
+
+def _instance_id(attributes: str) -> str:
+    """Return the instance id in the value of ``OTEL_RESOURCE_ATTRIBUTES``, read as the SDK reads it; empty for none."""
+    found = ""
+    for entry in attributes.split(","):
+        name, _, value = entry.partition("=")
+        if name.strip() == "service.instance.id":
+            found = unquote(value.strip())
+    return found
 
 
 def _boolean(text: str) -> bool:

@@ -26,13 +26,17 @@ function fill(element, properties, children) {
 
 /** Put `children` in place of what `parent` has, and the focus back to the element with the same data-key. */
 export function replace(parent, ...children) {
-  const key = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
-  const selection = key && document.activeElement.selectionStart;
+  const former = parent.contains(document.activeElement) ? document.activeElement : null;
+  const { selectionStart, selectionEnd } = former ?? {};
   parent.replaceChildren(...children.flat().filter(Boolean));
-  if (!key) return;
-  const same = [...parent.querySelectorAll("[data-key]")].find((element) => element.dataset.key === key);
-  same?.focus({ preventScroll: true });
-  if (same?.type === "search" && selection !== null) same.setSelectionRange(selection, selection);
+  const key = former?.dataset.key;
+  const same = key && [...parent.querySelectorAll("[data-key]")].find((element) => element.dataset.key === key);
+  if (!same) return;
+  same.focus({ preventScroll: true });
+  if (same.type !== "search") return;
+  // What has been typed since the new parts were made is not lost.
+  same.value = former.value;
+  same.setSelectionRange(selectionStart, selectionEnd);
 }
 
 /** Return `act`, but called at most once in so many milliseconds, with the last arguments. */

@@ -34,6 +34,15 @@ export function flame(options) {
     options.onSelect?.(node ? node.data : null);
   };
 
+  // The library lets new frames grow for a quarter of a second, whatever duration it is told. Nobody waits for that here.
+  const settle = () => {
+    const root = select(area).datum();
+    const scale = width / (root.x1 - root.x0);
+    const frames = select(area).selectAll("g.frame");
+    frames.select("rect").interrupt().attr("width", (node) => (node.x1 - node.x0) * scale);
+    frames.select("foreignObject div").interrupt().text((node) => node.data.name);
+  };
+
   const draw = () => {
     if (!area.isConnected || area.clientWidth === 0) return;
     width = area.clientWidth;
@@ -50,10 +59,12 @@ export function flame(options) {
       .setSearchHandler(() => {})
       .setColorMapper((node) => (node.highlight ? "var(--found)" : options.colour(node.data)))
       .onClick((node) => {
+        settle();
         show(node);
         options.onZoom?.();
       });
     select(area).datum(options.root).call(chart);
+    settle();
     current = null;
   };
 
@@ -84,6 +95,7 @@ export function flame(options) {
       show(current);
     } else if (event.key === "Escape") {
       chart.resetZoom();
+      settle();
       show(null);
     } else return;
     event.preventDefault();
@@ -98,12 +110,14 @@ export function flame(options) {
     reset() {
       chart?.resetZoom();
       show(null);
+      if (chart) settle();
     },
     /** Colour what has `term` in its name or file; returns the sum of the outermost of them. */
     search(term) {
       if (!chart) return 0;
       if (term) chart.search(term);
       else chart.clear();
+      settle();
       return term ? sumOf(options.root, term.toLowerCase()) : 0;
     },
   };

@@ -70,6 +70,8 @@ function drawHeader() {
 }
 
 window.addEventListener("hashchange", () => show({ moved: true }));
+// The same view with another filter: whoever types goes on typing.
+window.addEventListener("refine", () => show({ moved: false }));
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   content.focus();

@@ -31,7 +31,7 @@ export async function difference({ a, b }) {
   const rows = differenceTable(first, second, false)
     .sort((x, y) => Math.abs(y.change) - Math.abs(x.change))
     .slice(0, MOST_ROWS)
-    .map((row) => [h("span", {}, row.name, h("small", {}, ` ${fileName(row.file)}`)), percent(row.before), percent(row.after), h("span", { class: row.change > 0 ? "more" : "less" }, change(row.change))]);
+    .map((row) => [h("span", {}, row.name, h("small", {}, ` ${fileName(row.file)}`)), percent(row.before), percent(row.after), h("span", { class: row.change > 0 ? "more" : row.change < 0 ? "less" : null }, change(row.change))]);
   return {
     title,
     parts: [

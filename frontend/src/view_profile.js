@@ -3,7 +3,7 @@ import { ask } from "./api.js";
 import { fileName, sandwich, table, tree } from "./calls.js";
 import { h, replace } from "./dom.js";
 import { colourOf, flame } from "./flame.js";
-import { amount, many, percent } from "./format.js";
+import { KINDS, amount, many, percent } from "./format.js";
 import { baseline, selectionOf, titleOf } from "./selection.js";
 import { address, empty, field, grid, link } from "./widgets.js";
 
@@ -12,20 +12,21 @@ const MOST_ROWS = 200;
 export async function profile(query, former) {
   const selection = selectionOf(query);
   const key = JSON.stringify(selection);
-  const data = await ask("profile", selection);
+  const [data, overview] = await Promise.all([ask("profile", selection), ask("overview")]);
+  const kinds = [...new Set(overview.services.flatMap((one) => (selection.service === undefined || one.name === selection.service ? one.kinds.map(({ kind }) => kind) : [])))];
   // The same profile again, with what has come in since: whatever was set stays.
   const state = former?.key === key ? former.state : { lines: false, upward: false, term: "", symbol: null, by: "self", down: true, zoomed: false };
   state.zoomed = false;
   const title = titleOf(selection);
   if (data.total === 0) {
-    return { title, parts: [links(selection), empty("No samples here. A span may be too short for one: the sampler looks a hundred times in a second of CPU time.")] };
+    return { title, parts: [links(selection, kinds), empty("No samples here. A span may be too short for one: the sampler looks a hundred times in a second of CPU time.")] };
   }
   const view = draw(data, state, title);
   return {
     key,
     state,
     title,
-    parts: [links(selection), summary(data), view.element],
+    parts: [links(selection, kinds), summary(data), view.element],
     shown: view.shown,
     busy: () => state.zoomed,
   };
@@ -36,13 +37,16 @@ function summary(data) {
   return h("p", { class: "summary" }, h("b", { id: "total", "data-total": data.total }, amount(data.total, data.unit)), ` in ${many(functions, "function")}`);
 }
 
-function links(selection) {
+function links(selection, kinds) {
+  const own = selection.kind ?? "cpu";
+  const { kind: _, ...rest } = selection;
   const other = baseline.get();
   return h(
     "nav",
     { class: "actions", "aria-label": "of this profile" },
     selection.service !== undefined && link(address("service", { service: selection.service }), "routes"),
     selection.trace && link(address("trace", { id: selection.trace }), "waterfall"),
+    kinds.filter((kind) => kind !== own).map((kind) => link(address("profile", kind === "cpu" ? rest : { ...rest, kind }), KINDS[kind] ?? kind)),
     h("button", {
       type: "button",
       "data-key": "baseline",

@@ -1,7 +1,7 @@
 // All services, and one service with its routes.
 import { ask, isKept } from "./api.js";
 import { h } from "./dom.js";
-import { clock, many, number, percent, routeName, serviceName, time } from "./format.js";
+import { KINDS, clock, many, number, percent, routeName, serviceName, time } from "./format.js";
 import { address, bar, columns, empty, grid, link } from "./widgets.js";
 
 export async function services(query) {
@@ -64,7 +64,7 @@ export async function service({ service: name }) {
     title: serviceName(name),
     parts: [
       h("p", { class: "summary" }, h("b", {}, time(found.cpu_ns)), ` of CPU time in ${many(own.samples, "sample")}, ${many(own.spans, "span")} in ${many(own.traces, "trace")}`),
-      h("nav", { class: "actions", "aria-label": "of this service" }, own.kinds.map(({ kind }) => link(address("profile", kind === "cpu" ? { service: name } : { service: name, kind }), kind === "cpu" ? "flame graph" : `flame graph of ${kind}`)), link(address("traces", { service: name }), "traces"), overview.services.length > 1 && link(address(""), "all services")),
+      h("nav", { class: "actions", "aria-label": "of this service" }, own.kinds.map(({ kind }) => link(address("profile", kind === "cpu" ? { service: name } : { service: name, kind }), kind === "cpu" ? "flame graph" : `flame graph of ${KINDS[kind] ?? kind}`)), link(address("traces", { service: name }), "traces"), overview.services.length > 1 && link(address(""), "all services")),
       found.total_over_time.length > 0 &&
         h("figure", {}, columns(found.total_over_time, "CPU over time", "large"), h("figcaption", {}, h("span", {}, clock(found.start_ns)), h("span", {}, `CPU over time, at most ${most.toFixed(2)} cores`), h("span", {}, clock(found.end_ns)))),
       grid("routes", titles, rows),

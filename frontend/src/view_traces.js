@@ -11,12 +11,16 @@ export async function traces(query) {
   if (id) asked.id = id;
   if (Number(least) > 0) asked.least_cpu_ns = String(Math.round(Number(least) * 1e6));
   const found = await ask("traces", asked);
-  const change = later((key, value) => {
-    const next = { ...query, [key]: value };
-    if (!value) delete next[key];
+  const changed = {};
+  const apply = later(() => {
+    const next = Object.fromEntries(Object.entries({ ...query, ...changed }).filter(([key, value]) => value || key === "service"));
     history.replaceState(null, "", address("traces", next));
-    window.dispatchEvent(new Event("hashchange"));
+    window.dispatchEvent(new Event("refine"));
   }, 250);
+  const change = (key, value) => {
+    changed[key] = value;
+    apply();
+  };
   const input = (key, value, properties) => h("input", { type: "search", value, "data-key": `filter ${key}`, oninput: (event) => change(key, event.target.value), ...properties });
   const longest = Math.max(...found.traces.map((trace) => trace.duration_ns), 1);
   const rows = found.traces.map((trace) => [

@@ -56,11 +56,11 @@ def _answers(store: Store) -> dict[str, Any]:
         for kind in (entry["kind"] for entry in service["kinds"]):
             own = {} if kind == "cpu" else {"kind": kind}
             answers[key("profile", {"service": name, **own})] = profile(store, Selection(service=name, kind=kind)).plain()
-        for route in listed["routes"][:_MOST_ROUTES]:
-            outside = route["route"] is None
-            selection = Selection(service=name, route=route["route"], outside=outside)
-            query = {"service": name, **({"outside": "1"} if outside else {"route": route["route"]})}
-            answers[key("profile", query)] = profile(store, selection).plain()
+            for route in listed["routes"][:_MOST_ROUTES]:
+                outside = route["route"] is None
+                selection = Selection(service=name, route=route["route"], outside=outside, kind=kind)
+                query = {"service": name, **own, **({"outside": "1"} if outside else {"route": route["route"]})}
+                answers[key("profile", query)] = profile(store, selection).plain()
         answers[key("traces", {"service": name})] = _keep_traces(store, name, answers)
     return answers
 

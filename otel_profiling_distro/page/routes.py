@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from otel_profiling_distro.receiver.segment import CPU
@@ -69,14 +69,10 @@ def page_routes(store: Store, assets: Assets) -> list[BaseRoute]:
     def fixed(content: str, media_type: str) -> Callable[[Request], Response]:
         return lambda _request: Response(content, 200, HEADERS, media_type)
 
-    async def icon(_request: Request) -> Response:
-        return PlainTextResponse("", 404, HEADERS)
-
     return [
         Route("/", fixed(assets.html, "text/html; charset=utf-8")),
         Route("/page.js", fixed(assets.script, "text/javascript; charset=utf-8")),
         Route("/page.css", fixed(assets.style, "text/css; charset=utf-8")),
-        Route("/favicon.ico", icon),
         Route("/profiles.html", export),
         Route("/api/{view}", api),
     ]

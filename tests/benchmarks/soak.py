@@ -141,6 +141,7 @@ def start_service(port, profiles_port, log, enabled):
         "OTEL_LOGS_EXPORTER": "none",
         "OTEL_PROFILING_SERVER_ADDRESS": f"http://127.0.0.1:{profiles_port}",
         "OTEL_PROFILING_UPLOAD_INTERVAL": str(INTERVAL),
+        "OTEL_PROFILING_RESOURCE_LABELS": "process.pid",
         "OTEL_PROFILING_ENABLED": "true" if enabled else "false",
     }
     return subprocess.Popen(command, env={**inherited, **ours}, cwd=HERE, stdout=log, stderr=log)

@@ -68,6 +68,9 @@ def environment(receiver, **variables):
     return {name: value for name, value in {**inherited, **ours, **variables}.items() if value is not None}
 
 
+BY_PROCESS = {"OTEL_PROFILING_RESOURCE_LABELS": "service.instance.id,process.pid"}
+"""Has profiles name their process and its instance, by which tests tell them apart."""
+
 GAVE_UP = "the last profile was not taken within 2 s"
 """What a process says that did not wait for a server that hangs: the agent alone would have waited 10 s."""
 

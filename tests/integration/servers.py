@@ -12,7 +12,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .conftest import APPS, SERVICE, assert_labelled, bin_path, environment
+from .conftest import APPS, BY_PROCESS, SERVICE, assert_labelled, bin_path, environment
 
 
 def free_port():
@@ -49,7 +49,8 @@ class Server:
             self.process = subprocess.Popen(
                 [bin_path("opentelemetry-instrument"), program, *arguments],
                 env=environment(
-                    receiver, **{"OTEL_PROFILING_UPLOAD_INTERVAL": "1s", "OTEL_BSP_SCHEDULE_DELAY": "300", **variables}
+                    receiver,
+                    **{"OTEL_PROFILING_UPLOAD_INTERVAL": "1s", "OTEL_BSP_SCHEDULE_DELAY": "300", **BY_PROCESS, **variables},
                 ),
                 cwd=folder,
                 stdout=file,

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from .conftest import APPS, GAVE_UP, bin_path, environment
+from .conftest import APPS, BY_PROCESS, GAVE_UP, bin_path, environment
 from .servers import assert_own_instances, assert_profiled
 
-LONG = {"OTEL_PROFILING_UPLOAD_INTERVAL": "60s"}
+LONG = {"OTEL_PROFILING_UPLOAD_INTERVAL": "60s", **BY_PROCESS}
 """So that nothing arrives but what is sent on the way out."""
 
 CHILDREN = [

@@ -1,6 +1,6 @@
 """The resource's attributes on every profile: those that the operator sets, those that detectors find, those asked for."""
 
-from .conftest import SERVICE
+from .conftest import BY_PROCESS, SERVICE
 
 OPERATORS = (
     "k8s.container.name=web,k8s.deployment.name=checkout,k8s.namespace.name=shop,k8s.node.name=node-1,"
@@ -43,10 +43,22 @@ def test_detectors(run):
     app = run("lifecycle.py", "return", OTEL_EXPERIMENTAL_RESOURCE_DETECTORS="otel,process,host,os")
     labels = series(app)
     resource = app.spans[0].resource
-    assert labels["process_pid"] == str(resource["process.pid"])
     assert labels["hostname"] == resource["host.name"]
     assert "os.type" in resource
     assert not [name for name in labels if name.startswith(("os_", "process_command", "process_runtime"))]
+
+
+def test_labels_that_change_with_each_process(run):
+    """There is none, unless it is asked for: a process that is renewed in its place makes no series."""
+    for _ in range(2):
+        app = run("lifecycle.py", "return")
+    before = series(app)
+    assert not before.keys() & {"process_pid", "service_instance_id"}
+    app = run("lifecycle.py", "return", **BY_PROCESS, OTEL_EXPERIMENTAL_RESOURCE_DETECTORS="otel,process")
+    (labels,) = [dict(sample.series) for sample in app.samples if "process_pid" in sample.series][:1]
+    resource = app.spans[-1].resource
+    assert labels["process_pid"] == str(resource["process.pid"])
+    assert labels["service_instance_id"] == resource["service.instance.id"]
 
 
 def test_allow_list_with_renames(run):

@@ -7,10 +7,16 @@ from .conftest import assert_accurate
 NOTHING = {"span_id": None, "trace_id": None, "span_name": None}
 
 
-def owners(app):
-    """The name of each span that leads to a profile of its own, and its id."""
+def owning(app):
+    """The spans that lead to a profile of their own."""
     spans = [span for span in app.spans if "pyroscope.profile.id" in span.attributes]
     assert all(span.attributes["pyroscope.profile.id"] == span.span_id for span in spans)
+    return spans
+
+
+def owners(app):
+    """The name of each of them, and its id."""
+    spans = owning(app)
     assert len({span.name for span in spans}) == len(spans)
     return {span.name: span.span_id for span in spans}
 
@@ -83,3 +89,16 @@ def test_requests_below_spans_of_a_whole_process(run):
             "busy_end_of_script": "script",
         },
     )
+
+
+def test_server_started_by_a_command(run):
+    """Samples of its requests and jobs have their names; the command's span is there, and above them all."""
+    pytest.importorskip("opentelemetry.instrumentation.click", reason="upstream's instrumentation makes the command's span")
+    app = run("command_span.py")
+    assert app.exit_code == 0, app.errors
+    samples = {"busy_job": "job", "busy_a": "GET /a", "busy_b": "GET /b"}
+    assert_accurate([(app.samples_of(function), {"span_name": name}) for function, name in samples.items()], 0.98)
+    (command,) = [span for span in app.spans if span.name == "command_span.py"]
+    assert command.trace_id == app.told["traceparent"].split("-")[1]
+    assert {span.trace_id for span in app.spans} == {command.trace_id}
+    assert len(owning(app)) == len(app.spans) == 82  # the command, the job, 80 requests

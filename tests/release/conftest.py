@@ -1,5 +1,6 @@
 """What `make wheels` made, and the scripts that made it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 DIST = REPOSITORY / "dist"
+os.environ["PYTHON_HEADERS"] = f"{os.environ.get('PYTHON_HEADERS', '')}{os.pathsep}{REPOSITORY / 'build' / 'headers'}"
 sys.path.insert(0, str(REPOSITORY / "release"))  # scripts, which import each other by their plain names
 
 

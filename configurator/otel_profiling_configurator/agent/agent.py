@@ -12,7 +12,6 @@ import importlib
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -22,6 +21,8 @@ from ..log import logger
 from ..settings import Settings
 from ..threads import thread_labels
 from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
+from . import fork_warning
+from .descriptors import Keeper
 
 EXIT_SECONDS = 2.0
 """Longest that an upload may delay the process's exit. The agent itself would wait 10 s for a server that hangs."""
@@ -37,7 +38,10 @@ def load() -> ModuleType | None:
             raise ImportError(f"pyroscope-io needs CPython, this is {sys.implementation.name}")
         if not getattr(sys, "_is_gil_enabled", lambda: True)():  # asked before the import, which might switch the GIL on
             raise ImportError("pyroscope-io needs the GIL, this is a free-threaded Python that runs without it")
-        return importlib.import_module("pyroscope")
+        if "pyroscope._native" in sys.modules:
+            fork_warning.find()
+        with fork_warning.importing():
+            return importlib.import_module("pyroscope")
     except Exception as error:  # noqa: BLE001 - a native module for another libc or interpreter may raise anything
         logger.warning(
             "profiling is off, traces go on: pyroscope-io can't be loaded (%s: %s). "
@@ -63,6 +67,31 @@ def tag_module(pyroscope: ModuleType) -> Any:
     return native if hasattr(native, "add_thread_tag") and hasattr(native, "remove_thread_tag") else pyroscope
 
 
+def _by_name(pyroscope: ModuleType) -> dict[str, Any]:
+    """Ask for the sampler that knows labels, where there is a choice: the default may change (pyroscope-io 1.4)."""
+    sampler_by_name = getattr(getattr(pyroscope, "ProfilerImplementation", None), "PySpy", None)
+    return {} if sampler_by_name is None else {"cpu_implementation": sampler_by_name}
+
+
+def _start_quietly(pyroscope: ModuleType, configure: Callable[[], Any]) -> Any:
+    """Start the agent; its library says only what fails, and the logger of its Python half stays as the application has it."""
+    initialize_logging = getattr(tag_module(pyroscope), "initialize_logging", None)
+    if initialize_logging is not None:
+        initialize_logging(logging.ERROR)
+    python_half = logging.getLogger("pyroscope")
+    disabled = python_half.disabled
+    try:
+        return configure()
+    finally:
+        python_half.disabled = disabled
+
+
+def _stopper(pyroscope: ModuleType) -> Callable[[], Any]:
+    """Return what stops the agent: the native function, since ``shutdown`` says through `logging` that it was successful."""
+    stop: Callable[[], Any] = getattr(tag_module(pyroscope), "drop_agent", pyroscope.shutdown)
+    return stop
+
+
 class Agent:
     """Starts, restarts and stops pyroscope-io as the settings ask."""
 
@@ -71,53 +100,63 @@ class Agent:
         self.tags = Tags(pyroscope)
         self._settings = settings
         self._configure: Callable[..., Any] = pyroscope.configure
+        self._keeper: Keeper | None = None
         self._uploader = Helper()
         self._older_threads: set[int] | None = None
         self._process = 0
         self.running = False
         """Whether an agent of ours runs, in this process or in the one that forked it."""
 
-    def start(self, application_name: str, labels: Mapping[str, str]) -> bool:
+    def start(self, application_name: str, labels: Mapping[str, str], threads: bool = True) -> bool:
         """Start the agent; False if one that somebody else started runs in this process already.
 
         Args:
             application_name: Becomes the label ``service_name``.
             labels: Labels of every profile.
+            threads: Whether a thread of ours may start it, see `descriptors`.
         """
         settings = self._settings
         wall = "wall" in settings.types
-        if settings.agent_logging:
-            # The agent takes the level for its own log from this logger.
-            logging.getLogger("pyroscope").setLevel(settings.log_level)
-        # It warns that a forked child has no agent. In ours one is started.
-        warnings.filterwarnings("ignore", r"This process \(pid=\d+\) is running Pyroscope", DeprecationWarning)
         # By CPU clocks the agent is led to the threads that are to be sampled, and is not to choose among them itself.
         wanted = settings.gil_only is None and "cpu" in settings.types
         by_clocks = thread_labels.use_cpu_clocks(self.tags, settings.sample_rate if wanted else 0)
         gil_only = settings.gil_only is not False and not wall and not by_clocks  # a thread that waits does not hold the GIL
         older_threads = thread_ids()
-        self.running = bool(
-            self._configure(
-                application_name=application_name,
-                server_address=settings.server_address,
-                basic_auth_username=settings.basic_auth_user,
-                basic_auth_password=settings.basic_auth_password,
-                tenant_id=settings.tenant_id,
-                http_headers=dict(settings.headers),
-                tags=dict(labels),
-                sample_rate=settings.sample_rate,
-                upload_interval=settings.upload_interval,
-                gil_only=gil_only,
-                oncpu=not wall and not by_clocks,
-                cpu_enabled="cpu" in settings.types or wall,
-                mem_enabled="memory" in settings.types,
-                enable_logging=settings.agent_logging,
-            )
-        )
+        arguments = {
+            "application_name": application_name,
+            "server_address": settings.server_address,
+            "basic_auth_username": settings.basic_auth_user,
+            "basic_auth_password": settings.basic_auth_password,
+            "tenant_id": settings.tenant_id,
+            "http_headers": dict(settings.headers),
+            # Samples of both clocks have the same profile type.
+            "tags": {**labels, "clock": "wall"} if wall else dict(labels),
+            "sample_rate": settings.sample_rate,
+            "upload_interval": settings.upload_interval,
+            "gil_only": gil_only,
+            "oncpu": not wall and not by_clocks,
+            "cpu_enabled": "cpu" in settings.types or wall,
+            "mem_enabled": "memory" in settings.types,
+            **_by_name(self.pyroscope),
+        }
+        start = functools.partial(_start_quietly, self.pyroscope, functools.partial(self._configure, **arguments))
+        self._keeper = Keeper() if threads else None
+        self.running = bool(start() if self._keeper is None else self._keeper.start(start))
+        fork_warning.silence(self.running)
         # Its memory profile has no labels, and then nothing samples threads.
         self._started(older_threads if self.running else None, labels_samples=wall or "cpu" in settings.types)
-        self._uploader.prepare()
+        if self._keeper is None:
+            self._uploader.prepare()
         return self.running
+
+    @property
+    def words_are_caught(self) -> bool:
+        """Whether what the agent says on descriptor 2 comes to `take_words`, and nowhere else."""
+        return self._keeper is not None and self._keeper.has_own_table
+
+    def take_words(self) -> bytes:
+        """Return what the agent has said on descriptor 2 since the last call, see `descriptors`."""
+        return b"" if self._keeper is None else self._keeper.take_words()
 
     def _started(self, older_threads: set[int] | None, *, labels_samples: bool) -> None:
         """Have samples labelled, once an agent has started.
@@ -142,6 +181,11 @@ class Agent:
             # Found out here: the agent's threads start one another, some time after it has said that it runs.
             are_still(native_threads(older_threads), min(FORK_SECONDS, 2 / self._settings.sample_rate))
 
+    def before_fork(self) -> Callable[[], None]:
+        """Keep warnings of forks away that are there because of the agent; return what ends that."""
+        older_threads = self._older_threads
+        return fork_warning.before_fork(len(native_threads(older_threads)) if self.running and older_threads is not None else 0)
+
     @guarded("upload the last profile")
     def stop(self) -> None:
         """Stop our agent after it has sent what it has, waiting for that at most `EXIT_SECONDS`. Never raises.
@@ -153,7 +197,10 @@ class Agent:
         self.running = False
         self._older_threads = None
         thread_labels.agent_stopped()
-        if not self._uploader.run(self.pyroscope.shutdown, EXIT_SECONDS):
+        fork_warning.silence(False)
+        stop = _stopper(self.pyroscope)
+        ended = self._uploader.run(stop, EXIT_SECONDS) if self._keeper is None else self._keeper.stop(stop, EXIT_SECONDS)
+        if not ended:
             logger.info("the last profile was not taken within %g s, the process ends without it", EXIT_SECONDS)
 
     def stop_at_exit(self) -> Callable[[], None]:

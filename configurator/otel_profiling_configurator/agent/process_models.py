@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -25,7 +26,28 @@ _LAST = -100
 _FATAL = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM), getattr(signal, "SIGQUIT", signal.SIGTERM)}
 """Signals by which processes are told to end, and do where nobody handles them."""
 
+_HELPERS = re.compile(r"from [\w.]+\.(resource_tracker|semaphore_tracker) import main\b")
+"""What Python is told to run in processes that only watch over others' resources: `multiprocessing`'s, and joblib's."""
+
+_FORK_SERVER = re.compile(r"from [\w.]+\.forkserver import main\b")
+"""And in one that does nothing but fork."""
+
 _arranged: set[str] = set()
+
+
+def is_helper() -> bool:
+    """Whether this process runs nothing of the application's, and nothing in it is worth a profile."""
+    return _runs(_HELPERS)
+
+
+def only_forks() -> bool:
+    """Whether this process runs nothing of the application's, but its children will."""
+    return _runs(_FORK_SERVER)
+
+
+def _runs(code: re.Pattern[str]) -> bool:
+    arguments = sys.orig_argv
+    return "-c" in arguments and any(code.match(argument) for argument in arguments[arguments.index("-c") + 1 :][:1])
 
 
 def before_exit_of_children(stop: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-/* What the agent's library is given to read, and what it says.
+/* What the agent's library is given to read.
  *
  * The sampler copies a thread's state, `PyThreadState`, out of its own process with `process_vm_readv`, then the stack, and its
  * recorder finds the labels by the thread's id in that copy some 0.1 to 0.4 ms later. So the copy, and only that, is given another
@@ -6,8 +6,8 @@
  * moment at which its stack was read.
  *
  * For that, what the library imports is replaced: `process_vm_readv`; `clock_nanosleep`, which tells where a sample ends;
- * `pthread_self`, by which the agent learns for whom a label is; and `write`, by which it says what it could not send.
- * (pyroscope-io 1.4.)
+ * `pthread_self`, by which the agent learns for whom a label is; and `readdir64`, by which it lists the process's threads to ask
+ * for the state of each. (pyroscope-io 1.4.)
  */
 
 #include "native.h"
@@ -221,58 +221,13 @@ written_for_or_self(void)
     return written_for != 0 ? (pthread_t)written_for : pthread_self();
 }
 
-/* What the agent wanted to say on standard error, as much as there is room for. */
-static struct {
-    _Atomic int are_caught;
-    atomic_flag lock;
-    size_t length;
-    char text[16384];
-} words;
-
-static ssize_t
-write_or_keep(int file, const void *text, size_t length)
-{
-    if (file != STDERR_FILENO || !atomic_load(&words.are_caught)) {
-        return write(file, text, length);
-    }
-    while (atomic_flag_test_and_set(&words.lock)) {
-        sched_yield();
-    }
-    size_t room = sizeof words.text - words.length, kept = length < room ? length : room;
-    memcpy(words.text + words.length, text, kept);
-    words.length += kept;
-    atomic_flag_clear(&words.lock);
-    return (ssize_t)length;
-}
-
-void
-agent_library_catch_words(int catch)
-{
-    atomic_store(&words.are_caught, catch);
-}
-
-PyObject *
-agent_library_take_words(void)
-{
-    char copy[sizeof words.text];
-    while (atomic_flag_test_and_set(&words.lock)) {
-        sched_yield();  /* held for as long as a copy takes, never while waiting for the GIL */
-    }
-    size_t length = words.length;
-    memcpy(copy, words.text, length);
-    words.length = 0;
-    atomic_flag_clear(&words.lock);
-    return PyBytes_FromStringAndSize(copy, (Py_ssize_t)length);
-}
-
 static const Import IMPORTS[] = {
     {"process_vm_readv", (void *)read_and_replace},
     {"pthread_self", (void *)written_for_or_self},
     {"clock_nanosleep", (void *)sleep_between},
-    {"write", (void *)write_or_keep},
     {"readdir64", (void *)list_none},
 };
-enum {NEEDED = 7, NEEDED_FOR_CLOCKS = 16};  /* a bit for each */
+enum {NEEDED = 7, NEEDED_FOR_CLOCKS = 8};  /* a bit for each */
 static int found_imports;
 
 /* Why this process may not be read the way the sampler reads it; NULL if it may. */
@@ -380,8 +335,6 @@ agent_library_give(Thread *thread, uint64_t alias)
 void
 agent_library_after_fork(void)
 {
-    atomic_flag_clear(&words.lock);
-    words.length = 0;
     atomic_store(&writing, 0);
     atomic_store(&uses_clocks, 0);
     being_read = NULL;
@@ -398,8 +351,6 @@ int agent_library_is_unseen(void) { return 0; }
 int agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value) { return 0; }
 uint64_t agent_library_writing(void) { return 0; }
 void agent_library_give(Thread *thread, uint64_t alias) { atomic_store(&thread->alias, alias); }
-void agent_library_catch_words(int catch) {}
-PyObject *agent_library_take_words(void) { return PyBytes_FromStringAndSize(NULL, 0); }
 void agent_library_after_fork(void) {}
 
 #endif

@@ -298,24 +298,6 @@ writing(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLongLong(agent_library_writing());
 }
 
-PyDoc_STRVAR(catch_words_doc,
-"catch_words(catch, /)\n--\n\nKeep what the agent's library writes on standard error for `take_words`, or let it be written.");
-
-static PyObject *
-catch_words(PyObject *module, PyObject *catch)
-{
-    agent_library_catch_words(PyObject_IsTrue(catch) > 0);
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(take_words_doc, "take_words()\n--\n\nReturn what was kept since the last call, the latest left out where it was too much.");
-
-static PyObject *
-take_words(PyObject *module, PyObject *Py_UNUSED(ignored))
-{
-    return agent_library_take_words();
-}
-
 static PyMethodDef methods[] = {
     {"start", start, METH_VARARGS, start_doc},
     {"stop", stop, METH_NOARGS, stop_doc},
@@ -335,8 +317,6 @@ static PyMethodDef methods[] = {
     {"mode", mode, METH_NOARGS, mode_doc},
     {"counts", counts, METH_NOARGS, counts_doc},
     {"writing", writing, METH_NOARGS, writing_doc},
-    {"catch_words", catch_words, METH_O, catch_words_doc},
-    {"take_words", take_words, METH_NOARGS, take_words_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -7,7 +7,7 @@
  *   process_context.c  and the process's resource for them
  *   switches.c       who changes the current context, and when: then records follow
  *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
- *   agent_library.c  what the agent's library is given to read, and what it says
+ *   agent_library.c  what the agent's library is given to read
  *   cpu_clocks.c     which threads a sample is taken of
  *   imports.c        functions that a shared library imports are replaced, and put back
  *
@@ -194,9 +194,6 @@ int agent_library_is_unseen(void);
 uint64_t agent_library_writing(void);
 /* Let the samples of a thread have another alias from now on. */
 void agent_library_give(Thread *thread, uint64_t alias);
-/* Whether what the library says on standard error is kept for `agent_library_take_words`. */
-void agent_library_catch_words(int catch);
-PyObject *agent_library_take_words(void);
 void agent_library_after_fork(void);
 
 /* -- cpu_clocks.c ------------------------------------------------------------------------------------------------------- */

@@ -52,10 +52,13 @@ def annotate(
         if parent.owner:
             span._otel_profiling_labels = parent
         return
+    this_process = local_roots.this_process
+    if parent.process is not this_process and parent.process is not None:
+        parent = NOT_OURS  # started before the fork that made this process: as good as a remote one
     # Those below a command are nobody's descendants.
-    process = None if local_roots.is_command(tracer) else local_roots.this_process
+    process = None if local_roots.is_command(tracer) else this_process
     serves = parent.serves or kind is SERVER or kind is CONSUMER
-    if parent.process is not local_roots.this_process or serves is not parent.serves:
+    if parent.process is not this_process or serves is not parent.serves:
         labels = rules.of_local_root(span_context, name, process, serves)
         owns_id = True
     elif process and rules.descendants_share and parent.sampled == span_context.trace_flags & SAMPLED:

@@ -15,17 +15,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from opentelemetry.trace import SpanKind
-
-from .labels import SpanLabels
-
 COMMANDS = "opentelemetry.instrumentation.click"
 """Instrumentation scope whose spans last as long as a command does (opentelemetry-instrumentation-click 0.51b0 to 0.66b1)."""
 
 this_process: object = object()
 """Stands for this process, and is another object in each of its forked children."""
-
-_SERVING = (SpanKind.SERVER, SpanKind.CONSUMER)
 
 
 def is_command(tracer: Any) -> bool:
@@ -38,16 +32,6 @@ def is_command(tracer: Any) -> bool:
         return bool(tracer._instrumentation_scope._name == COMMANDS)
     except AttributeError:
         return False
-
-
-def is_serving(kind: object) -> bool:
-    """Whether a span of this kind is for one request or message."""
-    return kind in _SERVING
-
-
-def begins_below(parent: SpanLabels, kind: object) -> bool:
-    """Whether a span of this kind is a local root below one that has the labels `parent`."""
-    return parent.process is not this_process or (not parent.serves and is_serving(kind))
 
 
 _follows_forks = False

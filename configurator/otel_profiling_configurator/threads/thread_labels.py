@@ -19,6 +19,7 @@ from ..spans.baggage_labels import BAGGAGE, baggage_labels
 from ..spans.labels import KEYS, NO_LABELS, span_labels
 from . import by_thread
 from .by_thread import Pairs, TagWriter
+from .os_threads import get_ident
 
 SPAN_ATTRIBUTE = "_otel_profiling_labels"
 """Attribute of a span object that holds its `SpanLabels`. Hot paths spell it out."""
@@ -40,6 +41,8 @@ NO_SPAN = _NoSpan()
 
 _NO_NAMES: Mapping[str, str] = {}
 _baggage_names = _NO_NAMES
+_read_now: set[tuple[int, int]] = set()
+"""Baggage that is being made into labels: by which thread, and which."""
 _is_native = False
 _why_by_thread = ""
 _aliases_wanted = True
@@ -62,11 +65,17 @@ def follow(context: Context) -> None:
 
 def pairs_of_baggage(baggage: object) -> Pairs:
     """Return the labels made of a context's baggage; none, after a report, where its values can't be made into text."""
+    reading = get_ident(), id(baggage)
+    if reading in _read_now:
+        return ()  # a value's own code has attached a span, or detached one, so that this context is followed once more
+    _read_now.add(reading)
     try:
         return baggage_labels(baggage, _baggage_names)
     except Exception:  # noqa: BLE001 - the application's values are made into text here, by their own code
         report("read the baggage")
         return ()
+    finally:
+        _read_now.discard(reading)
 
 
 def refresh() -> None:

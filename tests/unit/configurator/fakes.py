@@ -20,7 +20,7 @@ from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 from otel_profiling_configurator.spans.labels import KEYS, LabelRules
 from otel_profiling_configurator.threads.os_threads import get_ident
-from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator.threads.thread_labels import NOT_OURS, SPAN_ATTRIBUTE
 
 _PREPARED = """
 import sys
@@ -179,7 +179,7 @@ def expected(trace_id: int | None, span_id: int | None, name: str | None) -> dic
 def pairs_of(span: Any) -> dict[str, str] | None:
     """The labels of a span; None if it is not annotated."""
     labels = getattr(span, SPAN_ATTRIBUTE, None)
-    if labels is None:
+    if labels is None or labels is NOT_OURS:
         return None
     return written_out(labels)
 

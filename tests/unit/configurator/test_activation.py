@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,7 @@ from otel_profiling_configurator import (
 from otel_profiling_configurator.agent import agent as agents
 from otel_profiling_configurator.agent import process_models
 from otel_profiling_configurator.context import following
+from otel_profiling_configurator.process_state import process_state
 from otel_profiling_configurator.spans import tracer_provider
 from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
 from otel_profiling_configurator.threads import by_thread, thread_labels
@@ -575,7 +577,7 @@ def test_identity(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None
     activate()
     (agent,) = pyroscope.agents
     assert agent["application_name"] == "shop"
-    assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1", "process_pid": str(os.getpid())}
+    assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1"}
 
 
 def test_identity_that_the_user_set(
@@ -612,7 +614,7 @@ def test_provider_without_a_resource(pyroscope: Pyroscope) -> None:
     trace.set_tracer_provider(WithoutResource())
     activate()
     (agent,) = pyroscope.agents
-    assert (agent["application_name"], agent["tags"]) == ("unknown_service", {"process_pid": str(os.getpid())})
+    assert (agent["application_name"], agent["tags"]) == ("unknown_service", {})
 
 
 # In a forked child. The hook is called as the interpreter calls it; real forks are the integration tests' business.
@@ -639,7 +641,7 @@ def test_forked_while_another_thread_activates(global_provider: TracerProvider, 
     in_time: list[bool] = []
 
     def work() -> None:
-        with activation._lock:
+        with process_state().lock:
             held.set()
             in_time.append(release.wait(5))
 
@@ -710,7 +712,7 @@ def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPa
     """It is registered once a process: Python never forgets one."""
     assert global_provider
     registered: list[Any] = []
-    monkeypatch.setattr(activation, "_fork_hook_registered", False)
+    monkeypatch.setattr(process_state(), "hooked", False)
     monkeypatch.setattr(os, "register_at_fork", lambda **hooks: registered.append(hooks))
     for _ in range(3):
         activate()
@@ -726,7 +728,8 @@ def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("named", [True, False], ids=["resource names it", "resource does not"])
 def test_process_of_a_forked_child(named: bool, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child's profile names the child, also where the resource still names the process that forked it."""
+    """A profile that is to name its process names a child, also where the resource still names the one that forked it."""
+    monkeypatch.setenv("OTEL_PROFILING_RESOURCE_LABELS", "process.pid")
     resource = Resource({"service.name": "shop", **({"process.pid": os.getpid()} if named else {})})
     trace.set_tracer_provider(TracerProvider(resource=resource, shutdown_on_exit=False))
     activate()
@@ -737,8 +740,9 @@ def test_process_of_a_forked_child(named: bool, pyroscope: Pyroscope, monkeypatc
     monkeypatch.undo()
 
 
-def test_process_that_the_resource_names(pyroscope: Pyroscope) -> None:
+def test_process_that_the_resource_names(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resource that knows better, such as the host's number of a container's process, is believed."""
+    monkeypatch.setenv("OTEL_PROFILING_RESOURCE_LABELS", "process.pid")
     trace.set_tracer_provider(TracerProvider(resource=Resource({"process.pid": 99}), shutdown_on_exit=False))
     activate()
     assert pyroscope.agents[0]["tags"]["process_pid"] == "99"
@@ -763,15 +767,13 @@ def test_uwsgi(global_provider: TracerProvider, pyroscope: Pyroscope, monkeypatc
 
 @pytest.fixture
 def started_watches(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What would watch the server, but doesn't here, and no proxy stands in between."""
+    """What would listen to the agent, but doesn't here."""
     started: list[object] = []
 
     def start(watch: object) -> None:
         started.append(watch)
 
     monkeypatch.setattr(activation.ServerWatch, "start", start)
-    for name in settings.PROXIES:
-        monkeypatch.delenv(name, raising=False)
     return started
 
 
@@ -779,7 +781,7 @@ def started_watches(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_uwsgi_without_threads_of_ours(
     forked: bool, started_watches: list[object], global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody watches the server in a worker that was forked: there another thread could make both hang."""
+    """No thread of ours takes part in a worker that was forked: there another thread could make both hang."""
     assert global_provider
     hooks: list[Any] = []
     monkeypatch.setattr(process_models, "is_uwsgi", lambda: True)
@@ -801,14 +803,101 @@ def test_leaving_without_atexit(global_provider: TracerProvider, pyroscope: Pyro
     assert pyroscope.shutdowns == 1
 
 
-@pytest.mark.parametrize("proxy", ["", "http://proxy:3128"])
-def test_watch_behind_a_proxy(
-    proxy: str, started_watches: list[object], global_provider: TracerProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server is not watched where a proxy stands in between: it may answer us otherwise than the agent."""
-    assert global_provider
-    monkeypatch.setenv("https_proxy", proxy)
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="tables of descriptors of threads are Linux's")
+
+
+@ON_LINUX
+@pytest.mark.usefixtures("global_provider")
+def test_listening_to_the_agent(started_watches: list[object]) -> None:
+    """Its words are listened to in this process, and in each that is forked."""
     activate()
-    assert len(started_watches) == (0 if proxy else 1)
+    assert len(started_watches) == 1
     activation._before_fork()
     activation._after_fork_in_parent()
+    assert len(started_watches) == 1
+
+
+@ON_LINUX
+@pytest.mark.usefixtures("global_provider", "started_watches")
+def test_sampler_that_has_stopped(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent is started again, as it was, and this thread has its labels."""
+    watches: list[dict[str, Any]] = []
+    monkeypatch.setattr(activation, "ServerWatch", lambda *args: watches.append(args) or SimpleNamespace(start=int, stop=int))
+    activate()
+    *_, restart = watches[0]
+    with trace.get_tracer("test").start_as_current_span("GET /") as span:
+        restart()
+        assert pyroscope.tags.current() == pairs_of(span)
+    assert pyroscope.shutdowns == 1
+    assert len(pyroscope.agents) == 2
+    assert pyroscope.agents[0] == pyroscope.agents[1]
+    deactivate()
+    restart()
+    assert len(pyroscope.agents) == 2, "an agent that was taken back stays so"
+
+
+# Who has an agent
+
+
+@pytest.mark.usefixtures("global_provider")
+def test_helper_of_multiprocessing(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does nothing, so nothing is done in it."""
+    monkeypatch.setattr(process_models, "is_helper", lambda: True)
+    before = everything_replaced(pyroscope)
+    activate()
+    assert everything_replaced(pyroscope) == before
+    assert pyroscope.agents == []
+
+
+@pytest.mark.usefixtures("global_provider", "started_watches")
+def test_process_that_only_forks(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no agent, and each of its children has one, which ends with the child."""
+    monkeypatch.setattr(process_models, "only_forks", lambda: True)
+    activate()
+    activation._before_fork()
+    assert pyroscope.agents == []
+    activation._after_fork_in_child()
+    assert len(pyroscope.agents) == 1
+    activation._stop_agent()
+    assert pyroscope.shutdowns == 1
+
+
+@pytest.mark.usefixtures("global_provider")
+def test_other_interpreter(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the main one is profiled: in another, nothing is done."""
+    monkeypatch.setattr(activation, "is_main_interpreter", lambda: False)
+    before = everything_replaced(pyroscope)
+    activate()()
+    assert everything_replaced(pyroscope) == before
+    assert pyroscope.agents == []
+
+
+@pytest.fixture
+def second_copy() -> Iterator[Any]:
+    """`activation` of this package, imported a second time."""
+    name = "otel_profiling_configurator"
+    mine = {module: sys.modules.pop(module) for module in list(sys.modules) if module.split(".")[0] == name}
+    try:
+        yield importlib.import_module(f"{name}.activation")
+    finally:
+        for module in [module for module in sys.modules if module.split(".")[0] == name]:
+            del sys.modules[module]
+        sys.modules.update(mine)
+
+
+@pytest.mark.usefixtures("global_provider")
+def test_second_copy(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """It finds what the first has done: it does nothing again, and takes nothing back."""
+    hooks: list[Any] = []
+    activate()
+    before = everything_replaced(pyroscope)
+    monkeypatch.setattr(os, "register_at_fork", lambda **registered: hooks.append(registered))
+    copy = request.getfixturevalue("second_copy")
+    assert copy is not activation
+    copy.activate()
+    copy.deactivate()
+    copy.activate()()
+    assert everything_replaced(pyroscope) == before
+    assert len(pyroscope.agents) == 1
+    assert pyroscope.running
+    assert hooks == []

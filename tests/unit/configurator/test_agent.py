@@ -38,7 +38,6 @@ DEFAULT_ARGUMENTS = {
     "oncpu": True,
     "cpu_enabled": True,
     "mem_enabled": False,
-    "enable_logging": False,
 }
 
 
@@ -63,11 +62,28 @@ def started(pyroscope: Pyroscope, settings: Settings | None = None) -> Agent:
         ({"gil_only": True}, {"gil_only": True}),
         ({"types": ("cpu",)}, {"oncpu": True, "cpu_enabled": True, "mem_enabled": False}),
         # A thread that waits does not hold the GIL.
-        ({"types": ("wall",)}, {"oncpu": False, "gil_only": False, "cpu_enabled": True, "mem_enabled": False}),
+        (
+            {"types": ("wall",)},
+            {
+                "oncpu": False,
+                "gil_only": False,
+                "cpu_enabled": True,
+                "mem_enabled": False,
+                "tags": {"region": "eu", "clock": "wall"},
+            },
+        ),
         ({"types": ("memory",)}, {"cpu_enabled": False, "mem_enabled": True}),
         ({"types": ("memory", "cpu")}, {"oncpu": True, "cpu_enabled": True, "mem_enabled": True}),
-        ({"types": ("wall", "memory")}, {"oncpu": False, "gil_only": False, "cpu_enabled": True, "mem_enabled": True}),
-        ({"agent_logging": True, "log_level": logging.DEBUG}, {"enable_logging": True}),
+        (
+            {"types": ("wall", "memory")},
+            {
+                "oncpu": False,
+                "gil_only": False,
+                "cpu_enabled": True,
+                "mem_enabled": True,
+                "tags": {"region": "eu", "clock": "wall"},
+            },
+        ),
     ],
     ids=str,
 )
@@ -77,22 +93,74 @@ def test_arguments(settings: dict[str, Any], arguments: dict[str, Any], pyroscop
     assert pyroscope.agents == [{**DEFAULT_ARGUMENTS, **arguments}]
 
 
-@pytest.mark.parametrize(("asked", "level"), [(True, logging.DEBUG), (False, logging.NOTSET)])
-def test_log_level(asked: bool, level: int, pyroscope: Pyroscope) -> None:
-    """The agent logs at the level the user asked for, and is left alone otherwise."""
-    logging.getLogger("pyroscope").setLevel(logging.NOTSET)
-    started(pyroscope, Settings(log_level=logging.DEBUG, agent_logging=asked))
-    assert logging.getLogger("pyroscope").level == level
+def test_sampler_by_name(pyroscope: Pyroscope) -> None:
+    """Where there is a choice of samplers, the one that knows labels is asked for by its name."""
+    pyroscope.ProfilerImplementation = SimpleNamespace(PySpy="the one with labels", Stack="another")
+    started(pyroscope)
+    assert pyroscope.agents == [{**DEFAULT_ARGUMENTS, "cpu_implementation": "the one with labels"}]
 
 
-def test_warning_after_fork(pyroscope: Pyroscope) -> None:
-    """The agent's warning that a forked child is not profiled is not shown: ours is. Other warnings are."""
-    with warnings.catch_warnings(record=True) as shown:
-        warnings.simplefilter("always")
-        started(pyroscope)
-        warnings.warn("This process (pid=4711) is running Pyroscope, ...", DeprecationWarning, stacklevel=1)
-        warnings.warn("of the application", DeprecationWarning, stacklevel=1)
-    assert [str(warning.message) for warning in shown] == ["of the application"]
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.WARNING])
+def test_log_of_the_agent(level: int, pyroscope: Pyroscope) -> None:
+    """Its library says what fails and nothing else, whatever level we have; its logger is left to the application."""
+    asked: list[int] = []
+    pyroscope.lib = SimpleNamespace(
+        add_thread_tag=pyroscope.tags.add_thread_tag,
+        remove_thread_tag=pyroscope.tags.remove_thread_tag,
+        initialize_logging=asked.append,
+        drop_agent=lambda: asked.append(0),
+    )
+    logger = logging.getLogger("pyroscope")
+    original = pyroscope.configure
+
+    def configure(**arguments: Any) -> Any:
+        logger.disabled = True
+        return original(**arguments)
+
+    pyroscope.configure = configure
+    agent = started(pyroscope, Settings(log_level=level))
+    assert asked == [logging.ERROR]
+    assert not logger.disabled
+    agent.stop()
+    assert asked == [logging.ERROR, 0]
+    assert pyroscope.shutdowns == 0, "which would say so through logging"
+
+
+def test_no_filter_for_warnings(pyroscope: Pyroscope) -> None:
+    """The filters for warnings are the application's."""
+    before = list(warnings.filters)
+    started(pyroscope)
+    assert list(warnings.filters) == before
+
+
+def test_words(pyroscope: Pyroscope) -> None:
+    """What the agent's library writes on descriptor 2 can be had, once; the application's standard error has none of it."""
+    if sys.platform != "linux":
+        pytest.skip("tables of descriptors of threads are Linux's")
+    original = pyroscope.configure
+
+    def configure(**arguments: Any) -> Any:
+        os.write(2, b"Sending Session failed 401 no org id\n")
+        return original(**arguments)
+
+    pyroscope.configure = configure
+    agent = Agent(pyroscope, Settings())
+    assert (agent.words_are_caught, agent.take_words()) == (False, b"")
+    assert agent.start("shop", {})
+    assert agent.words_are_caught
+    assert agent.take_words() == b"Sending Session failed 401 no org id\n"
+    assert agent.take_words() == b""
+    agent.stop()
+    assert agent.take_words() == b""
+
+
+def test_start_without_a_thread(pyroscope: Pyroscope) -> None:
+    """Where no thread of ours may start it, the agent's descriptors and words are beside the application's."""
+    agent = Agent(pyroscope, Settings())
+    assert agent.start("shop", {}, threads=False)
+    assert (agent.words_are_caught, agent.take_words()) == (False, b"")
+    agent.stop()
+    assert pyroscope.shutdowns == 1
 
 
 def test_agent_that_runs_already(pyroscope: Pyroscope) -> None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import opentelemetry.context as context_api
 import pytest
 from opentelemetry.baggage import remove_baggage, set_baggage
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from otel_profiling_configurator import guard
-from otel_profiling_configurator.context import runtime_context
+from otel_profiling_configurator.context import following as following_module
 from otel_profiling_configurator.spans.baggage_labels import BAGGAGE, MAX_CHARACTERS, baggage_labels
 from otel_profiling_configurator.threads import thread_labels
-from otel_profiling_configurator.threads.thread_labels import carry
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels
 
@@ -22,11 +20,17 @@ SPAN_LABELS = expected(TRACE, SPAN, "GET /")
 
 
 @pytest.fixture
-def tags() -> Iterator[Tags]:
+def tags(form: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tags]:
+    """Labels follow each switch, by thread; some baggage becomes labels."""
+    if form == "python":
+        monkeypatch.setattr(following_module, "why_missing", "left out by the test")
     tags = Tags()
-    undo = thread_labels.install(tags, NAMES)
+    undo_labels = thread_labels.install(tags, NAMES)
+    undo, _ = following_module.install()
+    thread_labels.agent_started(tags, aliases=False)
     yield tags
     undo()
+    undo_labels()
     assert tags.mistakes == []
     assert tags.left() == []
 
@@ -41,77 +45,39 @@ def request(**baggage: object) -> Context:
 
 def test_keys_asked_for(tags: Tags) -> None:
     """Become labels under their names; others stay out."""
-    carry(request(tenant="acme", load_test="nightly", user="jane"))
+    token = attach(request(tenant="acme", load_test="nightly", user="jane"))
     assert tags.current() == {**SPAN_LABELS, "tenant": "acme", "load_test": "nightly"}
+    detach(token)
+    assert tags.current() == {}
 
 
 def test_outside_spans(tags: Tags) -> None:
     """Work outside any span is never labelled."""
-    carry(set_baggage("tenant", "acme", Context()))
+    token = attach(set_baggage("tenant", "acme", Context()))
     assert tags.current() == {}
-
-
-def test_span_ends(tags: Tags) -> None:
-    """Its baggage labels go with it."""
-    carry(request(tenant="acme"))
-    carry(Context())
-    assert tags.current() == {}
+    detach(token)
 
 
 def test_other_baggage_in_the_same_span(tags: Tags) -> None:
     """Is followed, and only what differs is written."""
     labelled = request(tenant="acme", load_test="nightly")
-    carry(labelled)
+    outer = attach(labelled)
     tags.calls.clear()
-    carry(set_baggage("tenant", "initech", labelled))
+    inner = attach(set_baggage("tenant", "initech"))
     assert tags.current() == {**SPAN_LABELS, "tenant": "initech", "load_test": "nightly"}
     assert [(call, key) for call, _, key, _ in tags.calls] == [("remove", "tenant"), ("add", "tenant")]
-    carry(remove_baggage("tenant", labelled))
+    innermost = attach(remove_baggage("tenant"))
     assert tags.current() == {**SPAN_LABELS, "load_test": "nightly"}
-
-
-def test_attach_and_detach(tags: Tags) -> None:
-    """Baggage that is attached for a while labels that while."""
-    undo = runtime_context.install()
-    try:
-        outer = context_api.attach(request(tenant="acme"))
-        inner = context_api.attach(set_baggage("tenant", "initech"))
-        assert tags.current()["tenant"] == "initech"
-        context_api.detach(inner)
-        assert tags.current()["tenant"] == "acme"
-        context_api.detach(outer)
-        assert tags.current() == {}
-    finally:
-        undo()
+    for token in (innermost, inner):
+        detach(token)
+    assert tags.current() == {**SPAN_LABELS, "tenant": "acme", "load_test": "nightly"}
+    detach(outer)
 
 
 def test_thread_ends(tags: Tags) -> None:
-    """With it go the labels it still carried."""
-    on_a_thread(lambda: carry(request(tenant="acme")))
+    """With it go the labels it still had."""
+    on_a_thread(lambda: attach(request(tenant="acme")))
     assert tags.left() == []
-
-
-def test_writer_that_fails(tags: Tags, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal handler's exception between two labels reaches the application, and nothing stays behind."""
-
-    def interrupted(key: str, value: str) -> None:
-        if key == "load_test":
-            raise KeyboardInterrupt
-        tags.add_thread_tag(key, value)
-
-    monkeypatch.setattr(thread_labels, "_add_tag", interrupted)
-    monkeypatch.setattr(
-        thread_labels, "_remove_tag", lambda key, value: (key, value) in tags.left() and _remove(tags, key, value)
-    )
-    with pytest.raises(KeyboardInterrupt):
-        carry(request(tenant="acme", load_test="nightly"))
-    assert tags.current() == SPAN_LABELS
-    carry(Context())
-    assert tags.current() == {}
-
-
-def _remove(tags: Tags, key: str, value: str) -> None:
-    tags.remove_thread_tag(key, value)
 
 
 @pytest.mark.parametrize(
@@ -141,14 +107,31 @@ class Hostile:
     __hash__ = object.__hash__
 
 
-def test_hostile_value(tags: Tags, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_value(tags: Tags, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The application's `attach` works as ever, the span's labels are there, and what follows is labelled again."""
     monkeypatch.setattr(guard, "reraise", False)
-    carry(request(tenant=Hostile()))
+    outer = attach(request(tenant=Hostile()))
     assert tags.current() == SPAN_LABELS
-    carry(request(tenant="acme"))
+    inner = attach(request(tenant="acme"))
     assert tags.current() == {**SPAN_LABELS, "tenant": "acme"}
-    carry(Context())
+    detach(inner)
+    detach(outer)
+    assert "read the baggage" in caplog.text
+
+
+class Lazy:
+    """A value whose text is found out by code that has spans, such as a query."""
+
+    def __str__(self) -> str:
+        detach(attach(request(tenant="of the query")))
+        return "lazy"
+
+
+def test_value_whose_text_switches_contexts(tags: Tags) -> None:
+    """Is a label as any other, and read once for it."""
+    token = attach(request(tenant=Lazy()))
+    assert tags.current() == {**SPAN_LABELS, "tenant": "lazy"}
+    detach(token)
 
 
 def test_key_of_the_baggage() -> None:

@@ -151,3 +151,24 @@ def test_uwsgi_later(worker: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == (["ours"] if worker else [])
     module.post_fork_hook()
     assert calls == (["ours", "application's"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "helper", "forks"),
+    [
+        (["python", "-c", "from multiprocessing.resource_tracker import main;main(7)"], True, False),
+        (["python", "-I", "-c", "from multiprocessing.resource_tracker import main;main(7)"], True, False),
+        (["python", "-c", "from joblib.externals.loky.backend.resource_tracker import main; main(7, False)"], True, False),
+        (["python", "-c", "from multiprocessing.forkserver import main; main(5, 6, [], **{})"], False, True),
+        (["python", "-c", "from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5)"], False, False),
+        (["python", "-c", "print('from multiprocessing.resource_tracker import main')"], False, False),
+        (["python", "app.py", "-c", "config.ini"], False, False),
+        (["python", "-c"], False, False),
+        ([], False, False),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else str(value),
+)
+def test_processes_of_multiprocessing(arguments: list[str], helper: bool, forks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that run nothing of the application's are known by what Python was told to run."""
+    monkeypatch.setattr(sys, "orig_argv", arguments)
+    assert (process_models.is_helper(), process_models.only_forks()) == (helper, forks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from otel_profiling_configurator.agent.resource_labels import service_name, static_labels
+from otel_profiling_configurator.agent.resource_labels import is_set_instance, service_name, static_labels
 from otel_profiling_configurator.settings import MAX_LABELS
 from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
 
@@ -25,9 +25,46 @@ GRAFANA_NAMES = {
 
 
 def test_documented_attributes() -> None:
-    """Each has the label that is documented, and it fits beside all the others."""
+    """Each has the label that is documented, and all fit; a process's number only where it is asked for."""
     attributes = {attribute: f"value of {attribute}" for attribute in GRAFANA_NAMES}
-    assert static_labels(attributes, None, {}) == {label: attributes[attribute] for attribute, label in GRAFANA_NAMES.items()}
+    labels = {label: attributes[attribute] for attribute, label in GRAFANA_NAMES.items()}
+    assert static_labels(attributes, dict.fromkeys(GRAFANA_NAMES, ""), {}) == labels
+    assert static_labels(attributes, None, {}) == {name: value for name, value in labels.items() if name != "process_pid"}
+
+
+RANDOM = "0b5f2c2e-4a77-4d1b-9a3e-6f0c5a1d2e3f"
+
+
+@pytest.mark.parametrize(
+    ("instance", "in_environment", "is_set"),
+    [
+        ("shop.checkout-5d-x2.web", "shop.checkout-5d-x2.web", True),
+        ("worker-1", "", True),
+        (7, "", True),
+        ("0b5f2c2e-4a77-5d1b-9a3e-6f0c5a1d2e3f", "", True),
+        (RANDOM, RANDOM, True),
+        (RANDOM, "worker-1", False),
+        (RANDOM, "", False),
+        (RANDOM.upper(), "", False),
+    ],
+    ids=[
+        "environment",
+        "code",
+        "number",
+        "made of a name",
+        "random, in the environment",
+        "random, of a child",
+        "random",
+        "capitals",
+    ],
+)
+def test_instance_id(instance: object, in_environment: str, is_set: bool) -> None:
+    """One that was made up for the process is no label by default: each process that is renewed would make new series."""
+    assert is_set_instance(instance, in_environment) is is_set
+    attributes = {"service.instance.id": instance}
+    expected = {"service_instance_id": str(instance)}
+    assert static_labels(attributes, None, {}, in_environment) == (expected if is_set else {})
+    assert static_labels(attributes, {"service.instance.id": ""}, {}, in_environment) == expected
 
 
 def test_other_attributes() -> None:
@@ -70,7 +107,7 @@ def test_attribute_without_a_value(value: object) -> None:
 @pytest.mark.parametrize(("value", "label"), [(4711, "4711"), (0, "0"), (False, "False"), (("a", "b"), "('a', 'b')")])
 def test_attribute_that_is_no_string(value: object, label: str) -> None:
     """Attributes may be numbers, truth values and sequences; labels are text."""
-    assert static_labels({"process.pid": value}, None, {}) == {"process_pid": label}
+    assert static_labels({"service.version": value}, None, {}) == {"service_version": label}
 
 
 def test_static_label_of_the_same_name() -> None:

@@ -353,6 +353,7 @@ def second_import(installed: None) -> Iterator[Any]:
         setattr(sys.modules[parent], attribute, module)
 
 
+@pytest.mark.usefixtures("following")
 def test_second_import(second_import: Any) -> None:
     """It annotates nothing twice, and undoes nothing of the first one's; nor does its wrapper of a provider."""
     other: Any = importlib.import_module("otel_profiling_configurator.spans.tracer_provider")

@@ -1,276 +1,233 @@
-"""The watch over the profile server: what it asks, what it makes of answers, and when it speaks."""
+"""What the agent says becomes one warning when losses begin, one when they end, and a new start where it has stopped."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import logging
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from otel_profiling_configurator import log
-from otel_profiling_configurator.agent import server_watch
-from otel_profiling_configurator.agent.server_watch import Probe, ServerWatch
-from otel_profiling_configurator.settings import Settings
+from otel_profiling_configurator import guard
+from otel_profiling_configurator.agent.server_watch import CALM, RESTART_SECONDS, ServerWatch
+from otel_profiling_configurator.log import logger
 
-OK = b"HTTP/1.1 200 OK\r\n\r\n"
+SERVER = "http://pyroscope:4040"
+REFUSED = b' 2026-11-28T09:25:51.109Z ERROR Pyroscope::Session > Sending Session failed 401 {"message":"no org id"}\n'
+UNSENT = b"ERROR _native::session > SessionManager - Failed to send session: error sending request for url (http://pyroscope)\n"
+PANIC = b"\nthread '<unnamed>' panicked at src/sampler.rs:12:3:\ncalled `Option::unwrap()` on a `None` value\n"
+
+INTERVAL = 10.0
 
 
-class Server:
-    """Accepts connections, keeps what was asked, and answers `answer`; with None it never answers."""
+class Agent:
+    """Says what a test has it say, and counts how often it is started again."""
 
     def __init__(self) -> None:
-        self.answer: bytes | None = OK
-        self.requests: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._kept: list[socket.socket] = []
-        threading.Thread(target=self._serve, daemon=True).start()
+        self.words: list[bytes] = []
+        self.starts = 0
+        self.listened = threading.Event()
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.requests.append(connection.recv(65536))
-            if self.answer is None:
-                self._kept.append(connection)
-                continue
-            connection.sendall(self.answer)
-            connection.close()
+    def take_words(self) -> bytes:
+        self.listened.set()
+        return self.words.pop(0) if self.words else b""
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # the test closed it
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for connection in self._kept:
-            connection.close()
+    def restart(self) -> None:
+        self.starts += 1
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
-
-
-def test_request(server: Server) -> None:
-    """It is an empty push, where the agent sends its own, with the agent's credentials."""
-    settings = Settings(
-        server_address=f"{server.url}/base",
-        basic_auth_user="somebody",
-        basic_auth_password="hunter2",
-        tenant_id="team-a",
-        headers={"X-Api-Key": "k"},
-    )
-    assert Probe(settings).ask() == ""
-    first, *headers = server.requests[0].decode().removesuffix("\r\n\r\n").split("\r\n")
-    assert first == "POST /base/push.v1.PusherService/Push HTTP/1.1"
-    assert dict(header.split(": ", 1) for header in headers) == {
-        "host": server.url.removeprefix("http://"),
-        "content-type": "application/proto",
-        "content-length": "0",
-        "connection": "close",
-        "authorization": "Basic " + base64.b64encode(b"somebody:hunter2").decode(),
-        "x-scope-orgid": "team-a",
-        "x-api-key": "k",
-    }
-
-
-def test_credentials_in_the_address(server: Server) -> None:
-    """They are sent, decoded, and not as part of the host's name."""
-    address = server.url.replace("http://", "http://some%40body:p%3Aw@")
-    assert Probe(Settings(server_address=address)).ask() == ""
-    assert b"Basic " + base64.b64encode(b"some@body:p:w") in server.requests[0]
-    assert f"host: {server.url.removeprefix('http://')}\r\n".encode() in server.requests[0]
-
-
-@pytest.mark.parametrize(
-    ("answer", "problem"),
-    [
-        (b"HTTP/1.1 200 OK\r\n\r\n", ""),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", ""),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", ""),  # Pyroscope's answer to an empty push
-        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", "credentials (401)"),
-        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "(403)"),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", "(404)"),
-        (b"HTTP/1.1 413 Payload Too Large\r\n\r\n", "(413)"),
-        (b"HTTP/1.1 429 Too Many Requests\r\n\r\n", "(429)"),
-        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n", "it fails (503)"),
-        (b"220 mail.example ESMTP\r\n", "not HTTP"),
-        (b"", "without an answer"),
-        (b"HTTP/1.1 what\r\n\r\n", "invalid literal"),
-    ],
-)
-def test_answers(server: Server, answer: bytes, problem: str) -> None:
-    """Each answer that costs the profile is a problem, in words."""
-    server.answer = answer
-    said = Probe(Settings(server_address=server.url)).ask()
-    assert problem in said
-    assert bool(said) == bool(problem)
-
-
-def test_server_that_hangs(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given up after as long as the agent would wait."""
-    monkeypatch.setattr(server_watch, "ANSWER_SECONDS", 0.2)
-    server.answer = None
-    assert "no answer within" in Probe(Settings(server_address=server.url)).ask()
-
-
-def test_server_that_is_down(server: Server) -> None:
-    """What the system says is what is said."""
-    server.close()
-    assert Probe(Settings(server_address=server.url)).ask() == "Connection refused"
-
-
-def test_name_that_does_not_resolve() -> None:
-    """That is said in so many words."""
-    assert "does not resolve" in Probe(Settings(server_address="http://does-not-exist.invalid")).ask()
-
-
-@pytest.mark.parametrize("host", ["x" * 300, "bücher.invalid", "a..b.invalid"])
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_strange_names(scheme: str, host: str) -> None:
-    """A name that no resolver takes is a problem when it is asked for, and none before."""
-    assert Probe(Settings(server_address=f"{scheme}://{host}")).ask()
-
-
-def test_tls_beside_a_plain_server(server: Server) -> None:
-    """An address with the wrong scheme is a problem, too."""
-    assert Probe(Settings(server_address=server.url.replace("http:", "https:"))).ask()
-
-
-class Answers:
-    """Plays a probe: hands out the answers it is given, the last one for ever."""
-
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
-        self.asked = 0
-
-    def ask(self) -> str:
-        self.asked += 1
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+def agent() -> Agent:
+    return Agent()
 
 
 @pytest.fixture
-def watching(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., ServerWatch]]:
-    """Start a watch with an interval of next to nothing over a server that gives these answers."""
-    watches: list[ServerWatch] = []
+def look(agent: Agent, warned: Callable[[], list[str]]) -> Callable[..., list[str]]:
+    """Look at what the agent has said by a time; return what is warned of."""
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart)
 
-    def watching(answers: Answers, sending: bool = True) -> ServerWatch:
-        monkeypatch.setattr(server_watch, "Probe", lambda _settings: answers)
-        settings = Settings(upload_interval=0)
-        watch = ServerWatch(settings, lambda: sending)
-        watches.append(watch)
-        watch.start()
-        return watch
+    def look(now: float, *words: bytes) -> list[str]:
+        before = len(warned())
+        agent.words.append(b"".join(words))
+        watch.look(now)
+        return warned()[before:]
 
-    yield watching
-    for watch in watches:
-        watch.stop()
+    return look
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+def test_all_is_well(look: Callable[..., list[str]], agent: Agent) -> None:
+    """Nothing is said, whatever else the agent says."""
+    assert [look(now, words) for now, words in ((0.0, b""), (10.0, b"INFO something\n\xff"))] == [[], []]
+    assert agent.starts == 0
 
 
-def test_outage(watching: Callable[..., ServerWatch], caplog: pytest.LogCaptureFixture) -> None:
-    """One line when it begins, one when it ends, however long it takes."""
-    answers = Answers("", "broken", "broken", "broken", "broken", "", "")
-    watching(answers)
-    wait_until(lambda: answers.asked > 10)
-    first, second = (record.getMessage() for record in caplog.records)
-    assert first.startswith("profiles don't reach http://localhost:4040: broken.")
-    assert second.startswith("profiles reach http://localhost:4040 again, after ")
+def test_losses(look: Callable[..., list[str]]) -> None:
+    """One warning when they begin, with the server's words and a remedy, and one when they have ended."""
+    (begin,) = look(10.0, REFUSED)
+    assert begin.startswith(f'profiles don\'t reach {SERVER}: it answers 401 {{"message":"no org id"}}. ')
+    assert "OTEL_PROFILING_TENANT_ID" in begin
+    assert "a line will say when they arrive again" in begin
+    assert look(20.0, REFUSED, UNSENT) == []
+    assert look(30.0) == []
+    assert look(20.0 + CALM * INTERVAL - 0.1) == []
+    assert look(20.0 + CALM * INTERVAL) == [f"profiles reach {SERVER} again; 3 uploads were lost in 10 s"]
+    assert look(1000.0) == []
 
 
-def test_single_failure(watching: Callable[..., ServerWatch], caplog: pytest.LogCaptureFixture) -> None:
-    """It is no outage."""
-    answers = Answers("", "broken", "", "broken", "")
-    watching(answers)
-    wait_until(lambda: answers.asked > 10)
-    assert caplog.records == []
+def test_losses_that_come_and_go(look: Callable[..., list[str]]) -> None:
+    """While some uploads fail and others do not, nothing is said anew."""
+    assert len(look(10.0, UNSENT)) == 1
+    assert [look(float(now), UNSENT if now % 20 else b"") for now in range(20, 300, 10)] == [[]] * 28
+    (end,) = look(330.0)
+    assert "again" in end
 
 
-def test_no_agent(watching: Callable[..., ServerWatch], caplog: pytest.LogCaptureFixture) -> None:
-    """While none of ours runs, nobody is asked."""
-    answers = Answers("broken")
-    watching(answers, sending=False)
-    time.sleep(0.05)
-    assert answers.asked == 0
-    assert caplog.records == []
+def test_losses_twice(look: Callable[..., list[str]]) -> None:
+    """Each time has its own two lines."""
+    said = [look(0.0, UNSENT), look(100.0), look(200.0, REFUSED), look(300.0)]
+    assert [len(lines) for lines in said] == [1, 1, 1, 1]
+    assert said[1] == [f"profiles reach {SERVER} again; 1 upload was lost in 0 s"]
+    assert "401" in said[2][0]
 
 
-@pytest.mark.parametrize("anew", [False, True])
-def test_stopped(anew: bool, watching: Callable[..., ServerWatch]) -> None:
-    """After `stop`, which may be called twice, nobody is asked any more; nor by a watch that ended as another was started.
-
-    In a fork that is only played, for one, the parent's thread is still there.
-    """
-    answers = Answers("")
-    watch = watching(answers)
-    if anew:
-        watch.start()
-    wait_until(lambda: answers.asked > 1)
-    watch.stop()
-    watch.stop()
-    time.sleep(0.05)
-    asked = answers.asked
-    time.sleep(0.05)
-    assert answers.asked == asked
+def test_sampler_that_has_stopped(look: Callable[..., list[str]], agent: Agent) -> None:
+    """The agent is started again, with one warning that says where it stopped."""
+    (line,) = look(10.0, PANIC)
+    assert agent.starts == 1
+    assert "src/sampler.rs:12:3)" in line
+    assert "started again" in line
+    assert look(20.0) == []
 
 
-def test_fork_while_a_line_is_written(watching: Callable[..., ServerWatch], caplog: pytest.LogCaptureFixture) -> None:
-    """Between the hook before a fork and the one after it no line is written; then it is."""
-    answers = Answers("broken")
-    watch = watching(Answers(""))
-    watch.before_fork()
-    watch._probe = answers  # type: ignore[assignment] # plays one
-    wait_until(lambda: answers.asked >= 2)
-    time.sleep(0.05)
-    assert caplog.records == []
-    watch.after_fork_in_parent()
-    wait_until(lambda: bool(caplog.records))
+def test_sampler_that_stops_again_and_again(look: Callable[..., list[str]], agent: Agent) -> None:
+    """It is started once a minute, and has not been forgotten when the minute is over."""
+    look(0.0, PANIC)
+    for now in range(1, int(RESTART_SECONDS)):
+        assert look(float(now), PANIC) == []
+    assert agent.starts == 1
+    assert len(look(RESTART_SECONDS)) == 1
+    assert agent.starts == 2
+    assert look(2 * RESTART_SECONDS) == []
 
 
-def test_fork_while_a_handler_is_slow(watching: Callable[..., ServerWatch], caplog: pytest.LogCaptureFixture) -> None:
-    """It is not waited for, and the watch goes on: the end of the outage is told, too."""
-    entered, go_on = threading.Event(), threading.Event()
+def test_failure_to_start_again(agent: Agent, warned: Callable[[], list[str]]) -> None:
+    """Nothing is said of a new start that was none."""
 
-    class Slow(logging.Handler):
-        def emit(self, _record: logging.LogRecord) -> None:
-            entered.set()
-            go_on.wait(10)
+    def fail() -> None:
+        raise OSError("no thread")
 
-    handler = Slow()
-    log.logger.addHandler(handler)
-    answers = Answers("broken")
-    watch = watching(answers)
-    assert entered.wait(10)
-    watch.before_fork()
-    watch.after_fork_in_parent()
-    go_on.set()
-    answers.answers.append("")
-    wait_until(lambda: "again" in caplog.text)
+    agent.words.append(PANIC)
+    with pytest.raises(OSError, match="no thread"):
+        ServerWatch(SERVER, INTERVAL, agent.take_words, fail).look(0.0)
+    assert warned() == []
 
 
-def test_secrets(
-    watching: Callable[..., ServerWatch], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The address is shown without the password in it."""
-    answers = Answers("broken")
-    monkeypatch.setattr(server_watch, "Probe", lambda _settings: answers)
-    watch = ServerWatch(Settings(server_address="http://u:hunter2@host", upload_interval=0), lambda: True)
+# The thread
+
+
+@pytest.fixture
+def watching(agent: Agent) -> Iterator[ServerWatch]:
+    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart)
     watch.start()
-    wait_until(lambda: bool(caplog.records))
+    yield watch
     watch.stop()
-    assert "hunter2" not in caplog.text
-    assert "http://***@host" in caplog.text
-    assert watching
+
+
+def test_thread(agent: Agent) -> None:
+    """Somebody listens, without being asked, and nobody sees a thread by `threading`."""
+    before = threading.active_count()
+    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart)
+    watch.start()
+    assert agent.listened.wait(10)
+    assert threading.active_count() == before
+    watch.stop()
+
+
+def test_stopped(watching: ServerWatch, agent: Agent) -> None:
+    """Nobody listens any more, soon after."""
+    ended = threading.Event()
+    end = watching._end
+    watching.stop()
+    watching.stop()
+    # The thread has taken the lock by which it is ended; it does nothing after that.
+    for _ in range(10_000):
+        if end.locked():
+            ended.set()
+            break
+        threading.Event().wait(0.001)
+    assert ended.is_set()
+    agent.listened.clear()
+    assert not agent.listened.wait(0.05)
+
+
+def test_failure_of_ours(agent: Agent, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
+    """It is reported once, and listening goes on."""
+    monkeypatch.setattr(guard, "reraise", False)
+    calls = 0
+    enough = threading.Event()
+
+    def fail() -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            enough.set()
+        raise OSError("of ours")
+
+    watch = ServerWatch(SERVER, 0.001, fail, agent.restart)
+    watch.start()
+    assert enough.wait(10)
+    watch.stop()
+    assert len([line for line in warned() if "listen to the agent" in line]) == 1
+
+
+class Slow(logging.Handler):
+    """Is in the middle of a line until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def emit(self, _record: logging.LogRecord) -> None:
+        self.begun.set()
+        self.go_on.wait(10)
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    handler = Slow()
+    logger.addHandler(handler)
+    yield handler
+    handler.go_on.set()
+    logger.removeHandler(handler)
+
+
+def test_fork_while_a_line_is_written(watching: ServerWatch, agent: Agent, slow: Slow) -> None:
+    """The fork waits for its end: the child would inherit the handler's lock. None begins until the fork is over."""
+    agent.words.append(REFUSED)
+    assert slow.begun.wait(10)
+    threading.Timer(0.02, slow.go_on.set).start()
+    watching.before_fork()
+    assert slow.go_on.is_set()
+    assert watching._speaking.locked()
+    watching.after_fork_in_parent()
+    assert not watching._speaking.locked()
+
+
+def test_fork_while_a_handler_is_slow(watching: ServerWatch, agent: Agent, slow: Slow) -> None:
+    """The fork does not wait for long, and nothing is given back that was not had."""
+    agent.words.append(REFUSED)
+    assert slow.begun.wait(10)
+    watching.before_fork()
+    watching.after_fork_in_parent()
+    assert watching._speaking.locked(), "the line is still being written"
+
+
+def test_in_a_forked_child(agent: Agent, warned: Callable[[], list[str]]) -> None:
+    """Losses of the parent's agent are not the child's."""
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart)
+    agent.words.append(REFUSED)
+    watch.look(0.0)
+    assert len(warned()) == 1
+    watch.start()
+    watch.look(1000.0)
+    assert len(warned()) == 1
+    watch.stop()

@@ -51,7 +51,7 @@ def test_empty_environment() -> None:
         sample_rate=100,
         upload_interval=10,
         log_level=logging.WARNING,
-        agent_logging=False,
+        instance_id="",
     )
 
 
@@ -105,11 +105,10 @@ def test_empty_values(text: str) -> None:
     ],
 )
 def test_good_values(variable: str, text: str, field: str, value: object) -> None:
-    """Each variable sets its own field, and no other (a log level lets the agent log too)."""
+    """Each variable sets its own field, and no other."""
     settings = only(**{OURS + variable: text})
     assert getattr(settings, field) == value
-    agent_logging = field == "log_level"
-    assert settings == dataclasses.replace(Settings(), **{field: value, "agent_logging": agent_logging})
+    assert settings == dataclasses.replace(Settings(), **{field: value})
 
 
 class Pair(NamedTuple):
@@ -454,3 +453,46 @@ def test_labels_of_any_environment(environ: dict[str, str], attributes: dict[str
         assert name.isascii()
         assert name.isidentifier()
         assert len(value.encode()) <= MAX_VALUE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("OTEL_PROFILING_SERVR_ADDRESS", "OTEL_PROFILING_SERVER_ADDRESS"),
+        ("OTEL_PROFILING_SERVER_ADRESS", "OTEL_PROFILING_SERVER_ADDRESS"),
+        ("OTEL_PROFILING_BASIC_AUTH_PASSWORT", "OTEL_PROFILING_BASIC_AUTH_PASSWORD"),
+        ("OTEL_PROFILING_TENANT", "OTEL_PROFILING_TENANT_ID"),
+    ],
+)
+def test_unknown_names(variable: str, nearest: str) -> None:
+    """A name that is misspelt costs one warning with the nearest that exists; its value may be a secret."""
+    settings, warnings = read({variable: SECRET})
+    assert settings == Settings()
+    (warning,) = warnings
+    assert warning.startswith(f"{variable} is no setting")
+    assert f"{nearest}?" in warning
+    assert SECRET not in warning
+
+
+def test_hostile_name() -> None:
+    """A name may be anything that an environment can have: no control character of it reaches a terminal."""
+    _, (warning,) = read({"OTEL_PROFILING_\x1b[31m\udcff" + "x" * 500: "1"})
+    assert warning.isprintable()
+    assert warning.isascii()
+    assert len(warning) < 250
+
+
+@pytest.mark.parametrize(
+    ("attributes", "instance"),
+    [
+        ("", ""),
+        ("service.name=a", ""),
+        ("service.name=a, service.instance.id = b%20c ", "b c"),
+        ("service.instance.id=a,service.instance.id=b", "b"),
+        ("service.instance.id", ""),
+    ],
+)
+def test_instance_in_the_resource_attributes(attributes: str, instance: str) -> None:
+    """The instance id that the user set is known as such."""
+    settings, warnings = read({"OTEL_RESOURCE_ATTRIBUTES": attributes})
+    assert (settings.instance_id, warnings) == (instance, [])

@@ -153,4 +153,4 @@ def test_secrets(variable: str, before: str, after: str) -> None:
 def test_all_variables_are_covered() -> None:
     """A new variable takes part in the tests above by itself; a setting that no variable sets would be dead."""
     assert len(VARIABLES) >= 17
-    assert {field.name for field in dataclasses.fields(settings.Settings)} >= {"behind_proxy", "labels"}
+    assert {field.name for field in dataclasses.fields(settings.Settings)} >= {"instance_id", "labels"}

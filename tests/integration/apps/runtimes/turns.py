@@ -18,7 +18,7 @@ expected = {}
 
 def steps(kind, part=1.0):
     """Yield the length of each step of a handler, 2 to 12 ms, until they add up to its eighth of the work, or a part of it."""
-    lengths = random.Random(kind)
+    lengths = random.Random(kind)  # noqa: S311 - the same lengths in each run, and no two handlers in step
     seconds = SECONDS / 8 * part
     while seconds > 0:
         length = lengths.uniform(0.002, 0.012)
