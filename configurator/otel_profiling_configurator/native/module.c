@@ -173,7 +173,6 @@ PyDoc_STRVAR(after_fork_doc, "after_fork_in_child()\n--\n\nForget all other thre
 static PyObject *
 after_fork_in_child(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    process_context_after_fork();
     agent_library_after_fork();
     leave_aliases(0);
     threads_after_fork();

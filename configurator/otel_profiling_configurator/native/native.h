@@ -158,7 +158,6 @@ void thread_context_free(ContextRecord *record);
 /* Have this payload be found, instead of a former one; whether that can be had. */
 int process_context_publish(const char *bytes, Py_ssize_t size);
 void process_context_drop(void);
-void process_context_after_fork(void);
 
 /* -- switches.c --------------------------------------------------------------------------------------------------------- */
 

@@ -40,6 +40,7 @@ _Static_assert(sizeof(Header) == 32, "the layout is the proposal's");
 static Header *header;  /* NULL while nothing is published */
 static void *payload;
 static uint64_t last_published_at;
+static pid_t process;  /* whose they are: servers may fork without Python's knowledge */
 
 /* A mapping that has the name by its file, which is memory and closed again; NULL where the system allows none. */
 static void *
@@ -123,9 +124,21 @@ change(void *bytes, uint32_t size)
     name((size_t)sysconf(_SC_PAGESIZE));
 }
 
+/* Forget what is the parent's, if this is a forked child: its mapping is not here, and another one may be in its place. */
+static void
+look_for_fork(void)
+{
+    if (header != NULL && getpid() != process) {
+        header = NULL;
+        free(payload);
+        payload = NULL;
+    }
+}
+
 int
 process_context_publish(const char *bytes, Py_ssize_t size)
 {
+    look_for_fork();
     void *copy = size > 0 && size <= UINT32_MAX ? malloc((size_t)size) : NULL;
     if (copy == NULL) {
         return 0;
@@ -140,24 +153,18 @@ process_context_publish(const char *bytes, Py_ssize_t size)
     }
     free(payload);  /* whoever is reading it sees that the time has changed */
     payload = copy;
+    process = getpid();
     return 1;
 }
 
 void
 process_context_drop(void)
 {
+    look_for_fork();
     if (header != NULL) {
         munmap(header, (size_t)sysconf(_SC_PAGESIZE));
         header = NULL;
     }
-    free(payload);
-    payload = NULL;
-}
-
-void
-process_context_after_fork(void)
-{
-    header = NULL;  /* the mapping is the parent's alone, and another one may be in its place */
     free(payload);
     payload = NULL;
 }
@@ -172,11 +179,6 @@ process_context_publish(const char *bytes, Py_ssize_t size)
 
 void
 process_context_drop(void)
-{
-}
-
-void
-process_context_after_fork(void)
 {
 }
 
