@@ -1,6 +1,6 @@
-"""Reads from outside what a process tells of its spans: the readers' side of OpenTelemetry's proposals 4719 and 4947.
+"""Reads from outside what a process tells of its spans, as OpenTelemetry's proposals 4719 and 4947 ask of readers.
 
-It takes nothing from the code under test. As a profiler does, it has the process's id only: mappings, files of shared libraries,
+It takes nothing from the code under test. As a profiler, it has the process's id only: mappings, files of shared libraries,
 memory, and threads that it stops by ptrace. For Linux on x86-64, with glibc or musl.
 """
 
@@ -66,7 +66,7 @@ class ProcessContext:
         return [item.string_value for item in self.attributes["threadlocal.attribute_key_map"].value.array_value.values]
 
 
-class Gone(Exception):
+class EndedError(Exception):
     """The thread has ended."""
 
 
@@ -85,7 +85,7 @@ class Reader:
         """Let go of the process, which could not end otherwise: whoever traces a thread is told of its end first."""
         with contextlib.suppress(FileNotFoundError), self.stopped() as threads:
             for thread in threads:
-                with contextlib.suppress(Gone):
+                with contextlib.suppress(EndedError):
                     self._ptrace(_DETACH, thread, None, None)
                 self._seized.discard(thread)
         os.close(self._memory)
@@ -191,17 +191,17 @@ class Reader:
         while new := self._threads() - threads:  # those that were begun meanwhile
             for thread in new:
                 threads.add(thread)
-                with contextlib.suppress(Gone):
+                with contextlib.suppress(EndedError):
                     self._stop(thread)
         try:
             yield sorted(threads & self._seized)
         finally:
             for thread in sorted(threads & self._seized):
-                with contextlib.suppress(Gone):
+                with contextlib.suppress(EndedError):
                     self._ptrace(_CONT, thread, None, None)
 
     def _threads(self) -> set[int]:
-        return {int(name) for name in os.listdir(f"/proc/{self.pid}/task")}
+        return {int(task.name) for task in Path(f"/proc/{self.pid}/task").iterdir()}
 
     def _stop(self, thread: int) -> None:
         if thread not in self._seized:
@@ -212,7 +212,7 @@ class Reader:
             _, status = os.waitpid(thread, _ALL_CHILDREN)
             if not os.WIFSTOPPED(status):
                 self._seized.discard(thread)
-                raise Gone
+                raise EndedError
             if status >> 16 == _EVENT_STOP:
                 return
             self._ptrace(_CONT, thread, None, ctypes.c_void_p(os.WSTOPSIG(status)))  # a signal of its own, which it gets
@@ -221,7 +221,7 @@ class Reader:
         if self._libc.ptrace(request, thread, address, data) < 0:
             self._seized.discard(thread)
             error = ctypes.get_errno()
-            raise Gone if error == 3 else OSError(error, os.strerror(error))  # ESRCH
+            raise EndedError if error == 3 else OSError(error, os.strerror(error))  # ESRCH
 
     def _word(self, address: int) -> int:
         return int.from_bytes(self.read(address, 8), "little")

@@ -1,4 +1,4 @@
-"""What readers outside the process see: while threads are stopped, each record is that of the span whose function runs there."""
+"""What readers outside the process see: a stopped thread's record is that of the span whose function runs there."""
 
 import contextlib
 import mmap
@@ -34,9 +34,10 @@ def can_trace():
         with reader.stopped():
             pass
         reader.close()
-        return True
     except OSError:
         return False
+    else:
+        return True
     finally:
         child.kill()
         child.communicate()
@@ -80,8 +81,7 @@ def outside(receiver, tmp_path):
             )
             undo.callback(process.kill)
             assert process.stdout.readline() == "begun\n", process.communicate()
-            application = Application(process, words)
-            return application
+            return Application(process, words)
 
         yield outside
 
@@ -218,11 +218,16 @@ def test_gdb(outside, tmp_path):
     while not any(application.cells().values()):
         assert application.process.poll() is None, application.process.communicate()
     seen, pattern = [], re.compile(r"(?m)^Thread \d+ \(.*LWP (\d+)\).*:\n\$\d+ = .*(0x\w+)$")
+    asked = [
+        f"shell cp {tmp_path}/cells {tmp_path}/copy",
+        "thread apply all print *(void **) &otel_thread_ctx_v1",
+        "thread 1",
+        "x/8xb *(char **) &otel_thread_ctx_v1 + 16",
+    ]
+    commands = [argument for command in asked for argument in ("-ex", command)]
     while not seen:  # it may have been stopped between two steps
         done = subprocess.run(
-            [gdb, "-nx", "-batch", "-p", str(application.process.pid), "-ex", f"shell cp {tmp_path}/cells {tmp_path}/copy"]
-            + ["-ex", "thread apply all print *(void **) &otel_thread_ctx_v1", "-ex", "thread 1"]
-            + ["-ex", "x/8xb *(char **) &otel_thread_ctx_v1 + 16"],
+            [gdb, "-nx", "-batch", "-p", str(application.process.pid), *commands],
             capture_output=True,
             text=True,
             timeout=120,

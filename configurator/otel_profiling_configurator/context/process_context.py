@@ -62,7 +62,7 @@ def _key_value(key: str, value: object) -> bytes:
     return _field(1, _text(key)) + _field(2, _any_value(value))
 
 
-def _any_value(value: object) -> bytes:
+def _any_value(value: object) -> bytes:  # noqa: PLR0911 - one for each kind of value
     """Return a value that attributes may have; whatever else it is becomes text."""
     if isinstance(value, bool):
         return _field(2, _varint(value), _VARINT)

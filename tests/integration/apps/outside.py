@@ -6,12 +6,16 @@ function is on top of the thread's stack, or 0. A span's name has its ids, so th
 
 import asyncio
 import contextlib
+import itertools
 import mmap
 import os
 import sys
 import threading
 import time
 from pathlib import Path
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 
 CELLS = 64
 END = CELLS - 1
@@ -21,7 +25,7 @@ END = CELLS - 1
 class Cells:
     """Two numbers for each thread."""
 
-    def __init__(self, path):
+    def open(self, path):
         with Path(path).open("r+b") as file:
             self.words = memoryview(mmap.mmap(file.fileno(), CELLS * 16)).cast("Q")
 
@@ -30,10 +34,9 @@ class Cells:
         return self.words[2 * END] != 0
 
 
-cells = None
-own = threading.local()
+cells = Cells()
 free = list(range(END))
-steps = 0
+steps = itertools.count()
 
 
 @contextlib.contextmanager
@@ -69,9 +72,7 @@ def named_span(tracer, **arguments):
 
 
 def seconds_of_step():
-    global steps
-    steps += 1
-    return 0.0001 + steps % 7 * 0.0002
+    return 0.0001 + next(steps) % 7 * 0.0002
 
 
 async def task(tracer, place, arguments):
@@ -128,7 +129,7 @@ def on_short_threads(tracer):
 
 
 def on_greenlets(tracer):
-    from greenlet import getcurrent, greenlet
+    from greenlet import getcurrent, greenlet  # noqa: PLC0415 - of this way alone
 
     def work(place):
         while not cells.is_over:
@@ -147,8 +148,7 @@ def on_greenlets(tracer):
 
 def on_uvloop(tracer):
     """A server and its clients, on one loop."""
-    import uvloop
-    from opentelemetry.trace import SpanKind
+    import uvloop  # noqa: PLC0415 - of this way alone
 
     async def serve(reader, writer, place):
         while await reader.readline():
@@ -190,10 +190,7 @@ def forked(tracer):
 
 
 def main():
-    global cells
-    from opentelemetry import trace
-
-    cells = Cells(sys.argv[2])
+    cells.open(sys.argv[2])
     print("begun", flush=True)
     {
         "asyncio": on_asyncio,
