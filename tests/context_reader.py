@@ -119,7 +119,7 @@ class Reader:
                     break
         resource: dict[str, KeyValue] = {}
         attributes: dict[str, KeyValue] = {}
-        for number, content in _fields(message):
+        for number, content in fields_of(message):
             if number == 1:
                 resource = {item.key: item for item in Resource.FromString(content).attributes}
             elif number == 2:
@@ -268,7 +268,7 @@ def _name_of(file: bytes, symbol: int, strings: int) -> bytes:
     return file[begin : file.index(b"\0", begin)]
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+def fields_of(message: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the number and the content of each field of a protobuf message whose fields are messages."""
     at = 0
 
