@@ -8,11 +8,13 @@ OLDEST := .venv-oldest-$(TAG)
 FRAMEWORKS := .venv-frameworks-$(TAG)
 SERVERS := .venv-servers-$(TAG)
 APPLICATIONS := .venv-applications-$(TAG)
+SUITES := .venv-suites-$(TAG)
 DEMO := .venv-demo-$(TAG)
 PAGE := .venv-page-$(TAG)
 BENCH := .venv-bench-$(TAG)
 RELEASE := .venv-release-$(TAG)
 INSTALLED := .venv-installed-$(TAG)
+DOCS := .venv-docs-$(TAG)
 SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.py \
 	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.[ch])
 CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
@@ -20,11 +22,12 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test
+.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make page     the front end of the page that make demo ends with; needs Node.js (page-test: in a real browser)'
+	@echo 'make docs     the documentation as a site, in build/site, with strict links; make docs-test runs what the pages say'
 	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
 	@echo 'make wheels   what is published, in dist/: native wheels for each platform and each Python with headers here, pure'
 	@echo '              ones, sources; checked'
@@ -32,6 +35,9 @@ help:
 	@echo 'make installed    what is in dist/, installed in a virtual environment: native, accurate'
 	@echo 'make slim-test    the wheels in Debian without a compiler (root, debootstrap): installed, native, accurate'
 	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time, 10 minutes)'
+
+	@echo 'make applications  more servers and workers: each route has its own samples, all of them'
+	@echo 'make suites   test suites of CPython, trio, anyio and others pass with profiling as they do without (suites-quick: a part)'
 	@echo 'make image    the trees of the operator image, for each processor and C library, verified'
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs and how right it is, beside the plain SDK and pyroscope-otel, in tables and pictures;'
@@ -40,7 +46,7 @@ help:
 	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
-test: lint unit integration distros frameworks servers oldest
+test: lint unit docs docs-test integration distros frameworks servers oldest
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -49,6 +55,12 @@ lint: $(VENV)/ready
 
 unit: $(VENV)/ready
 	$(VENV)/bin/pytest tests/unit
+
+docs: $(DOCS)/ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
+
+docs-test: $(VENV)/ready
+	$(VENV)/bin/pytest tests/docs
 
 integration: $(VENV)/ready
 	$(VENV)/bin/pytest tests/integration
@@ -72,6 +84,15 @@ frameworks: $(FRAMEWORKS)/ready
 applications: $(APPLICATIONS)/ready
 	$(APPLICATIONS)/bin/pytest tests/integration/test_more_applications.py
 
+# Others' test suites, with profiling and without. The quick part takes 8 minutes at most.
+suites: $(SUITES)/ready
+	$(SUITES)/bin/pytest tests/suites
+	$(SUITES)/bin/python -m tests.suites
+
+suites-quick: $(SUITES)/ready
+	$(SUITES)/bin/pytest tests/suites
+	$(SUITES)/bin/python -m tests.suites --quick
+
 oldest: $(OLDEST)/ready
 	$(OLDEST)/bin/pytest --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
@@ -80,7 +101,8 @@ oldest: $(OLDEST)/ready
 wheels: build/wheels
 
 build/wheels: export PYTHON_HEADERS := $(if $(PYTHON_HEADERS),$(PYTHON_HEADERS):)$(CURDIR)/build/headers
-build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard otel_profiling_distro/*.py otel_profiling_distro/*/*.py release/*.py) | $(RELEASE)/ready
+build/wheels: $(SOURCES) $(CONFIGURATOR) $(wildcard release/* hatch_build.py frontend/* frontend/src/* \
+		otel_profiling_distro/*.py otel_profiling_distro/*/*.py otel_profiling_distro/*/*/*.py) | $(RELEASE)/ready
 	release/debian_headers.sh build/headers $$($(RELEASE)/bin/python release/build.py --missing)
 	$(RELEASE)/bin/python release/build.py --output dist --cache build/zig
 	$(RELEASE)/bin/python release/check.py dist
@@ -208,11 +230,17 @@ $(OLDEST)/ready: export HATCH_BUILD_NO_HOOKS = true
 $(OLDEST)/ready: $(SOURCES) tests/oldest.txt $(CONFIGURATOR)
 	$(call virtual_environment,$(OLDEST),--constraint tests/oldest.txt ./configurator --editable . --group oldest)
 
+$(SUITES)/ready: $(SOURCES)
+	$(call virtual_environment,$(SUITES),--editable ./configurator --editable . --group suites)
+
 $(BENCH)/ready: $(SOURCES)
 	$(call virtual_environment,$(BENCH),--editable ./configurator --editable . --group bench)
 
 $(PAGE)/ready: $(SOURCES)
 	$(call virtual_environment,$(PAGE),--editable ./configurator --editable '.[page]' --group page)
+
+$(DOCS)/ready: pyproject.toml
+	$(call virtual_environment,$(DOCS),--group docs)
 
 $(RELEASE)/ready: pyproject.toml
 	$(call virtual_environment,$(RELEASE),--group release)

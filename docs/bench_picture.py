@@ -37,16 +37,24 @@ text {{ fill: {quiet} }} .title, .name, .value {{ fill: {text} }} .whisker {{ st
 """By name, and not with CSS variables, which not every viewer of SVG knows."""
 
 LIGHT = {"page": "#ffffff", "border": "#d0d7de", "grid": "#e4e8ec", "axis": "#8c959f", "quiet": "#59636e", "text": "#1f2328"}
-LIGHT |= {"ours": "#0b62d6", "other": "#c2570c"}
+LIGHT |= {"ours": "#0b62d6", "other": "#c2570c", "third": "#1a7f37"}
 DARK = {"page": "#0d1117", "border": "#30363d", "grid": "#262c34", "axis": "#6e7681", "quiet": "#9198a1", "text": "#f0f6fc"}
-DARK |= {"ours": "#58a6ff", "other": "#f0883e"}
+DARK |= {"ours": "#58a6ff", "other": "#f0883e", "third": "#3fb950"}
 
 
 class Picture:
-    """An SVG that is written from top to bottom."""
+    """An SVG that is written from top to bottom.
 
-    def __init__(self, title: str, description: str) -> None:
+    Args:
+        title: What a screen reader says first.
+        description: What it says next: all that the picture shows.
+        style: CSS besides `STYLE`.
+        colours: CSS besides `COLOURS`, with the same names in braces.
+    """
+
+    def __init__(self, title: str, description: str, style: str = "", colours: str = "") -> None:
         self._title, self._description = title, description
+        self._style, self._colours = STYLE + style, COLOURS + colours
         self._parts: list[str] = []
 
     def add(self, tag: str, content: str = "", **attributes: object) -> None:
@@ -73,12 +81,12 @@ class Picture:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" '
             'role="img" aria-labelledby="title description">'
         )
-        dark = f"@media (prefers-color-scheme: dark) {{{COLOURS.format(**DARK)}}}\n"
+        dark = f"@media (prefers-color-scheme: dark) {{{self._colours.format(**DARK)}}}\n"
         head = [
             opening,
             element("title", escape(self._title), id="title"),
             element("desc", escape(self._description), id="description"),
-            element("style", STYLE + COLOURS.format(**LIGHT) + dark),
+            element("style", self._style + self._colours.format(**LIGHT) + dark),
             element("rect", x=0.5, y=0.5, width=WIDTH - 1, height=height - 1, rx=8, class_="page"),
         ]
         path.write_text("\n".join([*head, *self._parts, "</svg>"]) + "\n")

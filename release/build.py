@@ -79,8 +79,8 @@ def prepare_headers(pythons: list[str] | tuple[str, ...], scratch: Path) -> dict
 
 def build_pure(output: Path) -> None:
     """Build both distributions' sources and their wheels without native modules."""
-    for root in (CONFIGURATOR, REPOSITORY):
-        hatchling(root, output, "sdist", "wheel", HATCH_BUILD_NO_HOOKS="true")
+    hatchling(CONFIGURATOR, output, "sdist", "wheel", HATCH_BUILD_NO_HOOKS="true")
+    hatchling(REPOSITORY, output, "sdist", "wheel")  # its hook builds the page
 
 
 def build_native(platforms: list[Platform], folders: dict[str, Path], output: Path, scratch: Path, cache: Path) -> None:

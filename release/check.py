@@ -24,6 +24,7 @@ from compiler import BUILD_HOOK, CONFIGURATOR, REPOSITORY
 from platforms import PLATFORMS, PYTHONS, Platform
 
 DISTRO, OURS = "otel_profiling_distro", "otel_profiling_configurator"
+PAGE = f"{DISTRO}/page/static/index.html"
 
 
 def main() -> int:
@@ -82,6 +83,8 @@ def wheel_problems(wheel: Path) -> Iterator[str]:
     for member in content:
         if member.endswith((".c", ".h", ".o", ".pyc")):
             yield f"{member} is of no use there"
+    if name == DISTRO and PAGE not in content:
+        yield f"{PAGE} is missing: the page needs Node.js"
     expected = set()
     if tag in natives and name == OURS:
         platform, python = natives[tag]
@@ -112,7 +115,7 @@ def sdist_problems(sdist: Path) -> Iterator[str]:
     if sdist.name.startswith(OURS):
         needed += ["hatch_build.py", *_sources()]
     else:
-        needed += ["Makefile", "tests/conftest.py", "configurator/pyproject.toml", "docs/demo.svg", "SECURITY.md"]
+        needed += ["Makefile", "tests/conftest.py", "configurator/pyproject.toml", "docs/demo.svg", "SECURITY.md", PAGE]
     for name in needed:
         if f"{root}/{name}" not in names:
             yield f"{name} is missing"

@@ -17,7 +17,8 @@ from opentelemetry.trace import TracerProvider
 
 from . import guard, log, settings
 from .agent import agent as agents
-from .agent import process_models, resource_labels
+from .agent import fork_warning, process_models, resource_labels
+from .agent.late_start import LateStart
 from .agent.server_watch import ServerWatch
 from .context import following, forked_pools, thread_context
 from .interpreters import is_main_interpreter
@@ -72,9 +73,9 @@ class _Activation:
         self._watch: ServerWatch | None = None
         self._process = os.getpid()
         self._why_python = ""
+        self._late = LateStart(self._start_in_child)
         self._due = False
         """Whether an agent is to be started in forked children though none runs here."""
-        self._end_fork: Callable[[], None] | None = None
 
     def begin(self) -> None:
         """Start at once if there is a tracer provider, or else as soon as there is one."""
@@ -266,21 +267,15 @@ class _Activation:
         """Wait for a moment at which a fork does no harm to the child's agent."""
         if self._agent is None or not (self._agent.running or self._due):
             return
-        process_models.before_exit_of_children(_stop_agent)
+        process_models.in_children(_start_due_agent, _stop_agent)
+        self._late.before_fork()
         if self._watch is not None:
             self._watch.before_fork()
         self._agent.wait_to_fork()
-        self._end_fork = self._agent.before_fork()
-
-    def after_fork(self) -> None:
-        """Take back what was done for the time of the fork."""
-        end, self._end_fork = self._end_fork, None
-        if end is not None:
-            end()
+        self._agent.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on as before."""
-        self.after_fork()
         if self._watch is not None:
             self._watch.after_fork_in_parent()
 
@@ -290,20 +285,34 @@ class _Activation:
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
         thread_labels.after_fork_in_child()
+<<<<<<< HEAD
         self.after_fork()
         guard.guarded("publish the process context")(thread_context.after_fork_in_child)()
+=======
+        fork_warning.end_fork()
+>>>>>>> main
         if self._agent is not None:
             try:
                 # A provider that follows forks has updated its resource by now: its hook came first.
-                if self._agent.running:
-                    self._agent.start(*self._identity())
-                    if self._watch is not None:
-                        self._watch.start()
+                if self._agent.running and self._agent.words_are_caught:
+                    self._start_in_child()
+                elif self._agent.running:
+                    self._late.begin()
                 elif self._due:
                     self._due = False
                     self._start_agent(self._agent)
             finally:
                 _relabel()
+
+    def _start_in_child(self) -> None:
+        if self._agent is not None:
+            self._agent.start(*self._identity())
+            if self._watch is not None:
+                self._watch.start()
+
+    def start_due_agent(self) -> None:
+        """Start an agent that waits for the application to close what it inherited: it won't."""
+        self._late.now()
 
     def stop_agent(self) -> None:
         """Have the agent send what it has, in a process that is about to end."""
@@ -320,6 +329,12 @@ def _start_in_worker() -> None:
     active = process_state().active
     if active is not None:
         _silently(active.start_in_worker)
+
+
+def _start_due_agent() -> None:
+    active = process_state().active
+    if active is not None:
+        active.start_due_agent()
 
 
 def _stop_agent() -> None:

@@ -3,7 +3,8 @@
 Each figure is a process of its own: eight handlers, each in a root span, take turns in steps of one length for some seconds
 of CPU time. Every handler's work is a function with a name of its own, so each sample says by its stack which span it belongs
 to and by its labels which one it was given. All samples that have such a function on their stack count; one with no span, or
-with a label twice, is wrong. The intervals are Wilson's, at 95 %.
+with a label twice, is wrong. With ours, two models have one label more: of the baggage, or a tag that the application adds to
+its thread for each step. The intervals are Wilson's, at 95 %.
 
 Run as ``python tests/benchmarks/accuracy.py``; prints Markdown, and with ``--json FILE`` keeps the figures for the picture.
 """
@@ -17,8 +18,10 @@ import functools
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +34,7 @@ CONFIGURATIONS = ("pyroscope-otel", "otel-profiling-distro")
 STEPS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Milliseconds of CPU time between two switches."""
 HANDLERS = 8
+TENANT = "tenant"
 
 
 def busy_function(name: str) -> Callable[[float], None]:
@@ -57,6 +61,25 @@ class Handler:
             for _ in range(self.count):
                 self.work(self.step)
                 await pause()
+
+    async def run_tagged(self, pause: Callable[[], Any]) -> None:
+        import pyroscope
+
+        with self.span():
+            for _ in range(self.count):
+                with pyroscope.tag_wrapper({TENANT: f"tenant {self.number}"}):
+                    self.work(self.step)
+                await pause()
+
+    async def run_with_baggage(self, pause: Callable[[], Any]) -> None:
+        from opentelemetry import baggage, context
+
+        context.attach(baggage.set_baggage(TENANT, f"tenant {self.number}"))
+        await self.run_async(pause)
+
+    def run_once(self) -> None:
+        with self.span():
+            self.work(self.step)
 
     def run(self, pause: Callable[[], Any]) -> None:
         with self.span():
@@ -87,6 +110,65 @@ def uvloop_tasks(handlers: list[Handler]) -> None:
     import uvloop
 
     uvloop.run(_tasks(handlers))
+
+
+def asyncio_tags(handlers: list[Handler]) -> None:
+    async def main() -> None:
+        await asyncio.gather(*(handler.run_tagged(lambda: asyncio.sleep(0)) for handler in handlers))
+
+    asyncio.run(main())
+
+
+def asyncio_baggage(handlers: list[Handler]) -> None:
+    async def main() -> None:
+        await asyncio.gather(*(handler.run_with_baggage(lambda: asyncio.sleep(0)) for handler in handlers))
+
+    asyncio.run(main())
+
+
+class Steps(asyncio.Protocol):
+    """Takes a step with whatever comes in, and has the next come in."""
+
+    def __init__(self, handler: Handler, peer: socket.socket, done: asyncio.Future[None]) -> None:
+        self.handler, self.peer, self.done = handler, peer, done
+        self.left = handler.count
+
+    def data_received(self, _data: bytes) -> None:
+        self.handler.work(self.handler.step)
+        self.left -= 1
+        if self.left:
+            self.peer.send(b"x")
+        else:
+            self.done.set_result(None)
+
+
+def uvloop_protocols(handlers: list[Handler]) -> None:
+    """Protocols are called from native code, in the context that their transport was made in."""
+    import uvloop
+
+    async def serve(handler: Handler) -> None:
+        loop = asyncio.get_running_loop()
+        ours, peer = socket.socketpair()
+        done: asyncio.Future[None] = loop.create_future()
+        with handler.span(), peer:
+            transport, _ = await loop.create_connection(lambda: Steps(handler, peer, done), sock=ours)
+            peer.send(b"x")
+            await done
+            transport.close()
+
+    async def main() -> None:
+        await asyncio.gather(*map(serve, handlers))
+
+    uvloop.run(main())
+
+
+def short_threads(handlers: list[Handler]) -> None:
+    """A thread for each step, and a span as long as the thread."""
+    for _ in range(handlers[0].count):
+        for handler in handlers:
+            thread = threading.Thread(target=handler.run_once)
+            thread.start()
+            thread.join()
 
 
 def trio_tasks(handlers: list[Handler]) -> None:
@@ -147,7 +229,12 @@ MODELS: dict[str, Callable[[list[Handler]], None]] = {
     "asyncio.to_thread": asyncio_workers,
     "gevent": gevent_greenlets,
     "Context.run": context_runs,
+    "uvloop data_received": uvloop_protocols,
+    "asyncio, baggage": asyncio_baggage,
+    "asyncio, tag_wrapper": asyncio_tags,
+    "short threads": short_threads,
 }
+WITH_TENANT = (asyncio_baggage, asyncio_tags)
 
 
 def worker(configuration: str, model: str, step: float, seconds: float, server: str) -> None:
@@ -171,7 +258,7 @@ def worker(configuration: str, model: str, step: float, seconds: float, server: 
     else:
         from otel_profiling_configurator import activate
 
-        os.environ["OTEL_PROFILING_SERVER_ADDRESS"] = server
+        os.environ.update(OTEL_PROFILING_SERVER_ADDRESS=server, OTEL_PROFILING_BAGGAGE_KEYS=TENANT)
         activate()
     tracer = trace.get_tracer("accuracy")
     handlers = [Handler(tracer, number, step, seconds) for number in range(HANDLERS)]
@@ -185,14 +272,18 @@ def measure(configuration: str, model: str, step_ms: float, seconds: float) -> t
     with Receiver() as receiver:
         command = [sys.executable, __file__, "--worker", configuration, model, str(step_ms / 1000), str(seconds), receiver.url]
         subprocess.run(command, check=True, timeout=120 + 10 * seconds)
+        with_tenant = configuration == CONFIGURATIONS[1] and MODELS[model] in WITH_TENANT
         right = total = 0
         for sample in receiver.samples("accuracy"):
             names = {frame.function for frame in sample.stack}
             numbers = [number for number in range(HANDLERS) if f"busy_{number}" in names]
             if numbers:
                 total += sample.count
-                spans = [value for key, value in sample.labels if key == "span_name"]
-                right += sample.count * (spans == [f"handler {numbers[0]}"])
+                labels = [(key, value) for key, value in sample.labels if key == "span_name" or (with_tenant and key == TENANT)]
+                expected = [("span_name", f"handler {numbers[0]}")]
+                if with_tenant:
+                    expected.append((TENANT, f"tenant {numbers[0]}"))
+                right += sample.count * (sorted(labels) == expected)
         return right, total
 
 
@@ -205,7 +296,7 @@ def interval(right: int, total: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 13 minutes.")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="All of it takes 20 minutes.")
     parser.add_argument("--seconds", type=float, default=5.0, help="CPU time of each figure, about 100 samples a second")
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=MODELS, metavar="MODEL")
     parser.add_argument("--steps", nargs="*", type=float, default=list(STEPS), metavar="MS", help="milliseconds")

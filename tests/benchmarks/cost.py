@@ -1,7 +1,6 @@
 """What a span and a switch cost: the plain SDK, `pyroscope-otel` and this project, side by side in one run.
 
-The same twice more: with labels kept by thread, as they are where samples can't have stand-ins for theirs, and without the
-modules in C.
+The same twice more: with labels kept by thread, as they are where samples can't have aliases, and without the native module.
 
 Each configuration is a process of its own, and the processes take turns at every case, round by round: whatever else the
 machine does falls on all of them. They are started anew several times, since where things lie in memory alone makes a process
@@ -35,7 +34,7 @@ from typing import Any
 from intervals import Estimate, median_of
 
 CONFIGURATIONS = ("plain SDK", "pyroscope-otel", "otel-profiling-distro", "by thread", "in Python")
-"""The last two are ours with ``OTEL_PROFILING_STAND_INS=false``, and where no compiler was at hand."""
+"""The last two are ours with ``OTEL_PROFILING_ALIASES=false``, and where no compiler was at hand."""
 BATCH_SECONDS = 0.03
 APPLICATION = "bench"
 SERVER = "http://127.0.0.1:9"
@@ -68,22 +67,15 @@ def set_up(configuration: str) -> None:
     provider.add_span_processor(BatchSpanProcessor(Discard()))
     trace.set_tracer_provider(provider)
     if configuration in CONFIGURATIONS[2:]:
-        from otel_profiling_configurator import activate, os_threads, sampler, thread_labels
-        from otel_profiling_configurator.switches import context_watcher
+        from otel_profiling_configurator import activate
+        from otel_profiling_configurator.context import following
 
+        assert not following.why_missing, "install it where there is a compiler"
         if configuration == "in Python":
-            thread_labels.carry = thread_labels.carry_in_python
-            thread_labels.refresh = thread_labels.refresh_in_python
-            thread_labels.may_change = sampler.may_change_in_python
-            sampler.give_way = os_threads.give_way_in_python
-            os_threads._is_asleep = os_threads.is_asleep_in_python
-            thread_labels.following = thread_labels.FollowingInPython
-            context_watcher.install = lambda: None
-        else:
-            assert thread_labels.carry is not thread_labels.carry_in_python, "install it where there is a compiler"
+            following.why_missing = "left out here"
         # It has to start the agent itself, or it would not know whose samples to keep the labels for.
         os.environ.update(OTEL_PROFILING_SERVER_ADDRESS=SERVER, OTEL_PROFILING_UPLOAD_INTERVAL="1h")
-        os.environ["OTEL_PROFILING_STAND_INS"] = str(configuration == "otel-profiling-distro")
+        os.environ["OTEL_PROFILING_ALIASES"] = str(configuration == "otel-profiling-distro")
         activate()
         assert type(trace.get_tracer_provider()).__name__ == "ProfilingTracerProvider"
     else:
@@ -142,18 +134,20 @@ def cases(tracer: Any) -> dict[str, Callable[[int], float]]:
 
         return asyncio.run(steps())
 
-    def step_alternating(*names: str) -> Callable[[int], float]:
-        async def steps(name: str, count: int) -> None:
-            with tracer.start_as_current_span(name):
-                for _ in range(count):
-                    await asyncio.sleep(0)
+    def context_run(count: int) -> float:
+        def nothing() -> None:
+            pass
 
-        async def both(count: int) -> float:
-            start = time.thread_time()
-            await asyncio.gather(*(steps(name, count // len(names)) for name in names))
-            return time.thread_time() - start
-
-        return lambda count: asyncio.run(both(count))
+        contexts = []
+        for number in range(2):
+            with tracer.start_as_current_span(f"root {number}"):
+                contexts.append(contextvars.copy_context())
+        first, second = contexts
+        start = time.thread_time()
+        for _ in range(count // 2):
+            first.run(nothing)
+            second.run(nothing)
+        return time.thread_time() - start
 
     def worker_thread_hop(count: int) -> float:
         def nothing() -> None:
@@ -169,6 +163,60 @@ def cases(tracer: Any) -> dict[str, Callable[[int], float]]:
                 pool.submit(contextvars.copy_context().run, nothing).result()
             return used() - start
 
+    every: dict[str, Callable[[int], float]] = {
+        "root span": root_span,
+        "child span": child_span,
+        "attach and detach": attach_detach,
+        "asyncio step inside one span": step_inside_one_span,
+        "asyncio step to a span of the same route": alternating(tracer, "root", "root"),
+        "asyncio step to a span of another route": alternating(tracer, "root 0", "root 1"),
+        "worker-thread hop": worker_thread_hop,
+        "Context.run with another span": context_run,
+    }
+    return {**every, **cases_of_libraries(tracer)}
+
+
+def alternating(tracer: Any, *names: str, run: Callable[[Any], float] = asyncio.run) -> Callable[[int], float]:
+    """Return the case of a step of a loop from one task to another, each in a span with one of these names."""
+
+    async def steps(name: str, count: int) -> None:
+        with tracer.start_as_current_span(name):
+            for _ in range(count):
+                await asyncio.sleep(0)
+
+    async def all_of_them(count: int) -> float:
+        start = time.thread_time()
+        await asyncio.gather(*(steps(name, count // len(names)) for name in names))
+        return time.thread_time() - start
+
+    return lambda count: run(all_of_them(count))
+
+
+def cases_of_libraries(tracer: Any) -> dict[str, Callable[[int], float]]:
+    """Return the cases of those libraries that are here."""
+
+    def uvloop_run(main: Any) -> float:
+        import uvloop
+
+        return float(uvloop.run(main))
+
+    def trio_step(count: int) -> float:
+        import trio
+
+        async def steps(name: str) -> None:
+            with tracer.start_as_current_span(name):
+                for _ in range(count // 2):
+                    await trio.lowlevel.checkpoint()
+
+        async def both() -> float:
+            start = time.thread_time()
+            async with trio.open_nursery() as nursery:
+                for number in range(2):
+                    nursery.start_soon(steps, f"root {number}")
+            return time.thread_time() - start
+
+        return float(trio.run(both))
+
     def greenlet_switch(count: int) -> float:
         from greenlet import greenlet
 
@@ -183,33 +231,12 @@ def cases(tracer: Any) -> dict[str, Callable[[int], float]]:
         greenlets[1].switch()
         return time.thread_time() - start
 
-    every: dict[str, Callable[[int], float]] = {
-        "root span": root_span,
-        "child span": child_span,
-        "attach and detach": attach_detach,
-        "asyncio step inside one span": step_inside_one_span,
-        "asyncio step to a span of the same route": step_alternating("root", "root"),
-        "asyncio step to a span of another route": step_alternating("root 0", "root 1"),
-        "worker-thread hop": worker_thread_hop,
-        "greenlet switch to another span": greenlet_switch,
+    every: dict[str, tuple[str, Callable[[int], float]]] = {
+        "uvloop step to another span": ("uvloop", alternating(tracer, "root 0", "root 1", run=uvloop_run)),
+        "trio step to another span": ("trio", trio_step),
+        "greenlet switch to another span": ("greenlet", greenlet_switch),
     }
-    if importlib.util.find_spec("greenlet") is None:
-        every.popitem()
-    return every
-
-
-def be_followed(labelled: Callable[[int], float]) -> None:
-    """Do some labelled work until the agent's sampler has been found, as it is in any service that has run for a second.
-
-    Where samples have stand-ins, nobody looks for it.
-    """
-    from otel_profiling_configurator import sampler
-
-    end = time.monotonic() + 5
-    while sampler._older_threads is not None and sampler._followed is None and time.monotonic() < end:
-        labelled(1000)
-    if sampler._older_threads is not None and sampler._followed is None:
-        print("The agent's sampler can't be seen here: what it costs to keep labels for it is left out.", file=sys.stderr)
+    return {name: case for name, (library, case) in every.items() if importlib.util.find_spec(library) is not None}
 
 
 def empty_loop() -> float:
@@ -230,8 +257,6 @@ def worker(configuration: str) -> None:
     for name, case in every.items():
         case(1000)
         counts[name] = max(100, int(1000 * BATCH_SECONDS / case(1000)))
-    if configuration in CONFIGURATIONS[2:]:
-        be_followed(every["root span"])
     print(json.dumps(list(every)), flush=True)
     for line in sys.stdin:
         name = line.strip()

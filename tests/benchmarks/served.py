@@ -18,7 +18,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor
 from otel_profiling_configurator import activate, deactivate
-from otel_profiling_configurator.threads.thread_labels import enter_loop, leave_loop, use_stand_ins
+from otel_profiling_configurator.agent.agent import Tags
+from otel_profiling_configurator.threads import thread_labels
 
 PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 
@@ -59,25 +60,21 @@ class Ours(Configuration):
     """What the configurator of `otel-profiling-distro` activates."""
 
     def enter(self) -> None:
+        import pyroscope
+
+        tags = Tags(pyroscope)  # before those functions are watched
         os.environ["OTEL_PROFILING_ENABLED"] = "true"
         deactivate()  # what was activated when this was "false": nothing
         activate()
         self.provider: Any = trace.get_tracer_provider()
         for scope in tuple(self.provider._tracers):  # those that were made before us, where there usually are none
             self.provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
-        self.in_loop = asyncio._get_running_loop() is not None
-        if self.in_loop:
-            enter_loop()  # as every loop does that is started after us
-        import pyroscope
-
-        use_stand_ins(pyroscope.lib)  # as with an agent that it has started itself
+        thread_labels.agent_started(tags, aliases=True)  # as with an agent that it has started itself
 
     def finish(self) -> None:
         self.provider._self_release_tracers()
 
     def leave(self) -> None:
-        if self.in_loop:
-            leave_loop()
         deactivate()
 
 

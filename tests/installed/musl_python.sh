@@ -63,7 +63,8 @@ fetch() {
     if ! compgen -G "$1-*/" >/dev/null; then
         "${apt[@]}" source --download-only "$1/$release" || "${apt[@]}" source --download-only "$1/$own"
         rm -rf "$1.unpacked"
-        dpkg-source --extract --no-check "$(ls -t ./"$1"_*.dsc | head -n 1)" "$1.unpacked" >&2
+        # Without Debian's own patches to Python, one of which takes ensurepip out.
+        dpkg-source --extract --no-check ${2:-} "$(ls -t ./"$1"_*.dsc | head -n 1)" "$1.unpacked" >&2
         mv "$1.unpacked" "$1-source"
     fi
     echo "$1-source"
@@ -83,7 +84,7 @@ fetch() {
 python=$(apt-cache -o "Dir::State::lists=$root/apt/lists" -o "Dir::Etc::sourcelist=$root/apt/sources.list" \
     -o Dir::Etc::sourceparts=- depends python3 | sed -n 's/.*Depends: \(python3\.[0-9]*\)$/\1/p' | head -n 1)
 (
-    cd "$(fetch "$python")"
+    cd "$(fetch "$python" --skip-patches)"
     ./configure --prefix="$prefix" --enable-shared --with-openssl="$root/static" --without-static-libpython \
         --disable-test-modules LDFLAGS="$LDFLAGS -Wl,-rpath,$prefix/lib" LIBFFI_CFLAGS="-I$root/static/include" \
         LIBFFI_LIBS="-L$root/static/lib -lffi" ZLIB_CFLAGS="-I$root/static/include" ZLIB_LIBS="-L$root/static/lib -lz"

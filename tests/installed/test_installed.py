@@ -12,13 +12,15 @@ from ..integration.conftest import assert_accurate, receiver, run  # noqa: F401 
 
 HERE = Path(__file__).parent
 HANDLERS = 8
+UPSTREAMS = "Configuration of profiling not loaded, configurator already loaded\n"
+"""What upstream says where it has found its own configurator first, which depends on the order of files in a folder."""
 
 
 def test_form(run):  # noqa: F811 - the fixture
     """The native module was loaded, from an installed wheel; on Linux samples find their labels by aliases."""
     app = run(HERE / "form.py")
     assert app.exit_code == 0, app.errors
-    assert app.errors == ""
+    assert app.errors in ("", UPSTREAMS)
     assert app.told["mode"] == ("aliases" if sys.platform == "linux" else "by thread"), app.told
     assert "site-packages" in app.told["file"]
 
@@ -28,7 +30,7 @@ def test_short_turns(run):  # noqa: F811 - the fixture
     """Tasks of asyncio take turns of 0.2 ms: 99.5 % of all samples have the right span."""
     app = run("short_turns.py", "tasks", str(HANDLERS), "0.0002", "10")
     assert app.exit_code == 0, app.errors
-    assert app.errors == ""
+    assert app.errors in ("", UPSTREAMS)
     groups = [(app.samples_of(function), {"span_name": name}) for function, name in app.told.items()]
     assert len(groups) == HANDLERS
     assert assert_accurate(groups, 0.995, chance=True) > 500

@@ -141,3 +141,11 @@ def assert_accurate(groups, share, least=0.0, *, chance=False):
     assert right / total >= enough, f"{right} of {total} samples are right, {enough:.2%} would do\n{listed}"
     assert min(shares)[0] >= least, f"a group has less than {least:.0%} right\n{listed}"
     return total
+
+
+def assert_no_frame_of_ours(samples):
+    """No stack of a sample of the application's work has a frame of ours, wherever it was switched to."""
+    worked = [sample for sample in samples if any(frame.function.startswith("busy_") for frame in sample.stack)]
+    assert worked
+    ours = {(f.filename, f.function) for sample in worked for f in sample.stack if "otel_profiling" in f.filename}
+    assert not ours

@@ -8,7 +8,7 @@ import pytest
 from .conftest import BY_PROCESS, assert_labelled
 from .servers import wait_until
 
-WAYS = ["range", "hand", "late", "itself", "python-daemon"]
+WAYS = ["range", "hand", "late", "itself", "python-daemon", "shared"]
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -25,7 +25,8 @@ def test_files_of_a_daemon(run, tmp_path, how):
     assert told["contents"] == [""] * len(told["contents"])
     for function, labels in told["told"].items():
         samples = wait_until(lambda function=function: app.samples_of(function), f"samples of {function}")
-        assert_labelled(samples, {"span_id": labels["span_id"], "span_name": f"GET {function}"})
+        if how != "shared":  # there the agent comes later than the span
+            assert_labelled(samples, {"span_id": labels["span_id"], "span_name": f"GET {function}"})
         assert {sample.series["process_pid"] for sample in samples} == {str(told["pid"])}
 
 

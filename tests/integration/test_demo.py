@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from otel_profiling_distro import page
 from otel_profiling_distro.demo.contract import SERVICE_NAME, SHOP_MODULE
 from otel_profiling_distro.demo.service import Service, ServiceError, environment, instrumented
 from otel_profiling_distro.receiver import Receiver
 
 from .servers import wait_until
 
+ASSETS = Path(page.__file__).parent / "static"
 COMMAND = [sys.executable, "-m", "otel_profiling_distro.commands", "demo"]
 
 WORK = {
@@ -72,6 +77,41 @@ def test_demo(mark: str) -> None:
     for expected in ("outside any span", "of the samples carry a span", "pyroscope.profile.id", "profile "):
         assert expected in result.stdout
     assert running(mark) == []
+
+
+@pytest.mark.skipif(not (ASSETS / "index.html").exists(), reason="the page was not built: make page")
+def test_demo_with_the_page(mark: str) -> None:
+    """With --keep the demo's last line says where the page is; it shows what the report says, until Ctrl-C."""
+    demo = subprocess.Popen(
+        [*COMMAND, "--seconds", "3", "--keep"],
+        env=os.environ | {"DEMO_MARK": mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - takes no lock
+    )
+    try:
+        assert demo.stdout is not None
+        lines: list[str] = []
+        for line in demo.stdout:
+            lines.append(line)
+            if found := re.search(r"until Ctrl-C: (http://127\.0\.0\.1:\d+)$", line):
+                break
+        assert found, lines
+        with urllib.request.urlopen(f"{found[1]}/api/routes?service={SERVICE_NAME}", timeout=10) as answer:  # noqa: S310 - the page
+            shown = json.load(answer)
+        assert {route["route"] for route in shown["routes"]} == {*WORK.values(), None}
+        busiest = shown["routes"][0]
+        assert busiest["hottest"][0]["function"] in WORK
+        assert any(busiest["route"] in line for line in lines)
+        with urllib.request.urlopen(found[1], timeout=10) as answer:  # noqa: S310 - the page
+            assert b"<title>" in answer.read()
+        demo.send_signal(signal.SIGINT)
+        output, errors = demo.communicate(timeout=30)
+    finally:
+        demo.kill()
+    assert (demo.returncode, output, errors) == (0, "", "")
+    wait_until_none_runs(mark)
 
 
 def test_demo_with_own_servers() -> None:

@@ -47,6 +47,8 @@ GRANIAN = "-m granian --host 127.0.0.1 --port {port} --log-level warning"
 GRANIAN_ASGI = f"{GRANIAN} --interface asgi --loop asyncio --no-ws starlette_app:app"
 GRANIAN_WSGI = f"{GRANIAN} --interface wsgi --blocking-threads 8 flask_app:app"
 QUART_CLI = "-m quart --app quart_app:app run --host 127.0.0.1 --port {port}"
+QUART_ENDS_WITH = (0, 3)
+"""3 since 0.23."""
 ARQ = "-m arq arq_app.WorkerSettings"
 RQ = "-m rq.cli worker --quiet --url redis://127.0.0.1:{port}"
 SQLALCHEMY = "sqlalchemy aiosqlite uvicorn opentelemetry.instrumentation.starlette opentelemetry.instrumentation.sqlalchemy"
@@ -80,7 +82,9 @@ SERVERS = {
         DJANGO_SYNC | DJANGO_ASYNC,
         environment=DJANGO,
     ),
-    "quart": Server("quart opentelemetry.instrumentation.asgi", QUART_CLI, QUART, environment=NO_COMMANDS),
+    "quart": Server(
+        "quart opentelemetry.instrumentation.asgi", QUART_CLI, QUART, environment=NO_COMMANDS, ends_with=QUART_ENDS_WITH
+    ),
     "quart-hypercorn": Server(
         "quart hypercorn opentelemetry.instrumentation.asgi", "-m hypercorn --bind 127.0.0.1:{port} quart_app:app", QUART
     ),
@@ -129,7 +133,7 @@ COMMANDS = {
         spans_lost_at_exit=True,
     ),
     "uvicorn": Server(SQLALCHEMY, SQLALCHEMY_APP, BY_ROUTE, span_above="python -m uvicorn"),
-    "quart": Server("quart opentelemetry.instrumentation.asgi", QUART_CLI, QUART, span_above="run"),
+    "quart": Server("quart opentelemetry.instrumentation.asgi", QUART_CLI, QUART, span_above="run", ends_with=QUART_ENDS_WITH),
     "arq": Server(
         "arq",
         ARQ,

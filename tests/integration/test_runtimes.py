@@ -2,11 +2,10 @@
 application."""
 
 import math
-import sys
 
 import pytest
 
-from .conftest import ACCURACY_SAMPLE_RATE, ACCURACY_SECONDS, APPS, assert_accurate
+from .conftest import ACCURACY_SAMPLE_RATE, ACCURACY_SECONDS, APPS, assert_accurate, assert_no_frame_of_ours
 from .test_labels import NOTHING
 
 SHARE = 0.98
@@ -36,6 +35,7 @@ def run_accurately(run):
         enough = ACCURACY_SECONDS * float(ACCURACY_SAMPLE_RATE) * 0.7
         assert assert_accurate(groups, SHARE, LEAST, chance=True) >= enough
         assert_accurate([(app.samples_of("busy_outside"), NOTHING)], 0.99, chance=True)
+        assert_no_frame_of_ours(app.samples)
         return app
 
     return run_accurately
@@ -73,7 +73,12 @@ def test_worker_threads(run_accurately, mode):
     assert app.told["threads"] <= 30, "workers were reused"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="nothing tells of such a switch before CPython 3.14")
+def test_nested_loops(run_accurately):
+    """After a loop that ran inside a step, or of which a script has run a piece, labels are the caller's again."""
+    pytest.importorskip("nest_asyncio")
+    run_accurately("nested_loops", "")
+
+
 def test_contexts(run_accurately):
     """Whatever enters a context, and however it is left."""
     run_accurately("contexts", "")

@@ -8,11 +8,14 @@ from __future__ import annotations
 import http.client
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+
+from playwright.sync_api import sync_playwright
 
 from .uploads import PUSH, TRACES, Traffic, an_hour
 
@@ -90,10 +93,37 @@ def main() -> None:
         html = connection.get("/profiles.html")
         print(f"{time.monotonic() - began:6.1f} s   {len(html) // 1000:6} kB  profiles.html")
         print(f"after looking: {memory(server.pid)} MB now and at most")
+        browse(f"http://127.0.0.1:{port}", newest)
         fifty(port, server.pid)
     finally:
         server.terminate()
         server.wait()
+
+
+def browse(url: str, trace_id: str) -> None:
+    """How long a browser takes from an address to what is there to be seen."""
+    views = {
+        "": "tbody tr",
+        "service?service=shop": "tbody tr",
+        "traces?service=shop": "tbody tr",
+        "traces?service=shop&name=step": "tbody tr",
+        f"trace?id={trace_id}": "ol.waterfall > li",
+        "profile?service=shop": ".graph g.frame",
+        "profile?service=shop&route=GET+%2Fsearch": ".graph g.frame",
+        f"profile?trace={trace_id}": ".graph g.frame, .empty",
+    }
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(url)
+        page.wait_for_selector("h1")
+        for view, seen in views.items():
+            page.goto("about:blank")
+            began = time.monotonic()
+            page.goto(f"{url}/#/{view}")
+            page.wait_for_selector(seen)
+            print(f"{1000 * (time.monotonic() - began):6.0f} ms  in a browser  #/{view[:60]}")
+        browser.close()
 
 
 def fifty(port: int, pid: int) -> None:

@@ -29,7 +29,7 @@ def test_links_of_the_readme(metadata):
     for picture, link in links:
         assert re.match(r"https?://|#", link), link
         if picture:
-            assert re.match(r"https://raw\.githubusercontent\.com/.*\.svg$", link), link
+            assert re.match(r"https://raw\.githubusercontent\.com/.*\.(svg|png)$", link), link
         own = re.match(r"https://(?:raw\.githubusercontent|github)\.com/grafana/otel-profiling-distro/(?:blob/)?(\S+)", link)
         if own and not own[1].startswith(("security/", "issues")):
             branch, _, file = own[1].partition("/")

@@ -46,9 +46,8 @@ def test_wheel_for_each_python_with_headers():
 def test_same_bytes_elsewhere(tmp_path):
     """Built again in another folder, by a compiler that has kept nothing: each file is the same."""
     copy = tmp_path / "elsewhere"
-    left_out = shutil.ignore_patterns(".*", "build", "dist", "__pycache__", "*.so")
-    shutil.copytree(REPOSITORY, copy, ignore=left_out)
-    shutil.copy(REPOSITORY / ".gitignore", copy)
+    left_out = (".git", ".venv*", ".*_cache", ".hypothesis", "build", "dist", "node_modules", "static", "__pycache__", "*.so")
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(*left_out))
     wanted = [f"--platform={platform}" for platform in ("manylinux-x86_64", "musllinux-aarch64", "macos-arm64")]
     build = [
         sys.executable,
@@ -115,10 +114,10 @@ def test_source_distribution(tmp_path):
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (root,) = tmp_path.iterdir()
-    for folder in ("tests", "docker", "docs", "release", "otel_profiling_distro", "configurator"):
+    for folder in ("tests", "docker", "docs", "frontend", "release", "otel_profiling_distro", "configurator"):
         for file in (REPOSITORY / folder).rglob("*"):
             relative = file.relative_to(REPOSITORY)
-            if file.is_file() and file.suffix != ".so" and "__pycache__" not in file.parts:
+            if file.is_file() and file.suffix != ".so" and not {"__pycache__", "node_modules"} & set(file.parts):
                 assert (root / relative).exists(), relative
     build = [sys.executable, str(root / "release" / "build.py"), f"--output={tmp_path / 'dist'}", f"--python={HERE[0]}"]
     subprocess.run([*build, "--platform=manylinux-x86_64"], check=True)

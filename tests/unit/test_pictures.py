@@ -1,4 +1,4 @@
-"""The pictures of the benchmarks are drawn from what these keep."""
+"""The pictures of the documentation are drawn from what the benchmarks keep, and anew they are the same."""
 
 from __future__ import annotations
 
@@ -58,3 +58,13 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "asyncio, 0.1 ms, otel-profiling-distro: 90.0% of 10 (60.0% to 100.0%)" in texts(tmp_path / "accuracy.svg")
     rows = texts(tmp_path / "cost.svg")
     assert {"root span", "child span", "12.50 µs without profiling", "+5.25", "\N{MINUS SIGN}0.75"} <= set(rows)
+
+
+def test_picture_of_one_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the documentation is what its program draws, in the reader's light or dark setting."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    loaded("docs/way_picture.py", monkeypatch).main(tmp_path / "sample-way.svg")
+    drawn = (tmp_path / "sample-way.svg").read_text()
+    assert drawn == (ROOT / "docs" / "sample-way.svg").read_text()
+    assert "prefers-color-scheme: dark" in drawn
+    assert "labels of alias 1: GET /a" in texts(tmp_path / "sample-way.svg")

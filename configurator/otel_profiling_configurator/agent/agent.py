@@ -198,10 +198,11 @@ class Agent:
             # Found out here: the agent's threads start one another, some time after it has said that it runs.
             are_still(native_threads(older_threads), min(FORK_SECONDS, 2 / self._settings.sample_rate))
 
-    def before_fork(self) -> Callable[[], None]:
-        """Keep warnings of forks away that are there because of the agent; return what ends that."""
+    def before_fork(self) -> None:
+        """Keep a warning of the fork away that would be there because of the agent's threads."""
         older_threads = self._older_threads
-        return fork_warning.before_fork(len(native_threads(older_threads)) if self.running and older_threads is not None else 0)
+        if self.running and older_threads is not None:
+            fork_warning.before_fork(len(native_threads(older_threads)))
 
     @guarded("upload the last profile")
     def stop(self) -> None:

@@ -22,7 +22,34 @@ from typing import Any
 HOOK = "at_fork_after_in_parent"
 """Name of the function of pyroscope-io's native module that warns."""
 
-_OF_CPYTHON = ("ignore", re.compile(r"This process \(pid=\d+\) is multi-threaded"), DeprecationWarning, None, 0)
+_OF_CPYTHON = re.compile(r"This process \(pid=\d+\) is multi-threaded")
+
+
+class _Once:
+    """Matches CPython's warning in the place of a regular expression, and takes its filter away with that.
+
+    CPython warns when the hooks of the fork have run (3.13), so that none of them can take the filter away.
+    """
+
+    def __init__(self, filters: list[Any]) -> None:
+        self._filters = filters
+        self.filter = ("ignore", self, DeprecationWarning, None, 0)
+
+    def match(self, text: str) -> bool:
+        """Return whether the text is that of the warning."""
+        if not _OF_CPYTHON.match(text):
+            return False
+        self.end()
+        return True
+
+    def end(self) -> None:
+        """Take the filter away."""
+        with contextlib.suppress(ValueError):
+            self._filters.remove(self.filter)
+
+
+_once: _Once | None = None
+"""What keeps the warning of the current fork away, or of the last one: where CPython had nothing to say it is there still."""
 
 _hooks: list[tuple[functools.partial[Any], Callable[[], Any]]] = []
 """What Python calls after a fork in the place of pyroscope-io's hook, and that hook."""
@@ -66,19 +93,23 @@ def silence(ours: bool) -> None:
         exchange((bool if ours else hook, (), {}, None))
 
 
-def before_fork(own_threads: int) -> Callable[[], None]:
-    """Keep CPython's warning away if `own_threads` and the one that forks are all threads there are; return what ends that."""
-    if sys.version_info < (3, 12) or _threads() - own_threads > 1:
-        return _nothing
-    # Put there without a word to the module: told of it, it would show warnings again that it has shown already.
-    filters: Any = warnings.filters  # a list, whatever it is declared as
-    filters.insert(0, _OF_CPYTHON)
+def before_fork(own_threads: int) -> None:
+    """Keep CPython's warning of this fork away, if `own_threads` and the one that forks are all threads there are."""
+    global _once  # noqa: PLW0603 - the filters are the process's, too
+    end_fork()
+    if sys.version_info >= (3, 12) and _threads() - own_threads <= 1:
+        filters: Any = warnings.filters  # a list, whatever it is declared as
+        _once = _Once(filters)
+        # Put there without a word to the module: told of it, it would show warnings again that it has shown already.
+        filters.insert(0, _once.filter)
 
-    def end() -> None:
-        with contextlib.suppress(ValueError):
-            filters.remove(_OF_CPYTHON)
 
-    return end
+def end_fork() -> None:
+    """Take back what `before_fork` did; to be called in the child, where nothing is warned of."""
+    global _once
+    once, _once = _once, None
+    if once is not None:
+        once.end()
 
 
 def _threads() -> int:
@@ -96,7 +127,3 @@ def _exchangeable(hook: Any) -> functools.partial[Any]:
     called = functools.partial(hook)
     _hooks.append((called, hook))
     return called
-
-
-def _nothing() -> None:
-    """End nothing."""

@@ -50,16 +50,25 @@ def _runs(code: re.Pattern[str]) -> bool:
     return "-c" in arguments and any(code.match(argument) for argument in arguments[arguments.index("-c") + 1 :][:1])
 
 
-def before_exit_of_children(stop: Callable[[], None]) -> None:
+def in_children(begin: Callable[[], None], stop: Callable[[], None]) -> None:
     """Have `stop` called before a forked child leaves with ``os._exit``; to be called before each fork.
 
     What isn't imported by then can't have made the child. `stop` must do nothing in a process where nothing is to be stopped.
+
+    Args:
+        begin: Called in a child of `multiprocessing` when it has begun, which closes no descriptors of others any more.
+        stop: As said.
     """
     if "multiprocessing.util" in sys.modules and "multiprocessing" not in _arranged:
         _arranged.add("multiprocessing")
         util: Any = sys.modules["multiprocessing.util"]
+
+        def begun(util: Any) -> None:
+            util.Finalize(None, stop, exitpriority=_LAST)
+            begin()
+
         # The child begins with no finalizers, and calls this next; as a key it wants an object that lives on.
-        util.register_after_fork(util, lambda util: util.Finalize(None, stop, exitpriority=_LAST))
+        util.register_after_fork(util, begun)
     if "celery.signals" in sys.modules and "celery" not in _arranged:
         _arranged.add("celery")
         sys.modules["celery.signals"].worker_process_shutdown.connect(lambda **_: stop(), weak=False)

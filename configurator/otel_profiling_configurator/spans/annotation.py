@@ -32,36 +32,43 @@ SPAN_ID, TRACE_FLAGS, IS_VALID = 1, 3, 5
 
 def annotate(
     rules: LabelRules,
-    tracer: Any,
     span: Any,
     span_context: SpanContext,
     name: Any,
     kind: object,
+    command: bool,
     parent_span: Any,
     parent: SpanLabels,
 ) -> None:
-    """Label `span`, which `tracer` has just started below `parent_span`, whose labels are `parent`."""
+    """Label `span`, which has just been started below `parent_span`, whose labels are `parent`.
+
+    Args:
+        rules: Which labels spans get.
+        span: Any span of the API's.
+        span_context: Its own.
+        name: What it was called.
+        kind: Its `SpanKind`.
+        command: Whether it is that of a whole command; see `local_roots`.
+        parent_span: `NO_SPAN` if there is none.
+        parent: `NOT_OURS` if it has none.
+    """
     if not span_context[IS_VALID]:
         return  # of a tracer that is switched off: it may be the span that everybody shares
-    if (
-        parent_span is not NO_SPAN
-        and _is_span(parent_span)
-        and parent_span.get_span_context()[SPAN_ID] == span_context[SPAN_ID]
-    ):
-        # Such a tracer hands its parent on, under the same identity: what is done in there is the parent's work.
-        if parent.owner:
-            span._otel_profiling_labels = parent
-        return
     this_process = local_roots.this_process
-    if parent.process is not this_process and parent.process is not None:
-        parent = NOT_OURS  # started before the fork that made this process: as good as a remote one
-    # Those below a command are nobody's descendants.
-    process = None if local_roots.is_command(tracer) else this_process
+    if parent_span is not NO_SPAN:
+        if _is_span(parent_span) and parent_span.get_span_context()[SPAN_ID] == span_context[SPAN_ID]:
+            # A tracer that is switched off hands its parent on, under the same identity: its work is the parent's.
+            if parent.owner:
+                span._otel_profiling_labels = parent
+            return
+        if parent.process is not this_process and parent.process is not None:
+            parent = NOT_OURS  # started before the fork that made this process: as good as a remote one
     serves = parent.serves or kind is SERVER or kind is CONSUMER
+    process = None if command else this_process  # those below a command are nobody's descendants
     if parent.process is not this_process or serves is not parent.serves:
         labels = rules.of_local_root(span_context, name, process, serves)
         owns_id = True
-    elif process and rules.descendants_share and parent.sampled == span_context.trace_flags & SAMPLED:
+    elif not command and rules.descendants_share and not (parent.trace_flags ^ span_context.trace_flags) & SAMPLED:
         span._otel_profiling_labels = parent
         return
     else:
@@ -71,13 +78,11 @@ def annotate(
     profile_id = labels.values[1]
     if profile_id and owns_id:
         set_profile_id(span, profile_id)
-    if span.__class__ not in followed:
-        follow_renames(span.__class__)
 
 
 def _is_span(span: Any) -> bool:
     """Whether tracers take this object for a parent; to compare the class is the cheaper way, and often says it."""
-    return span.__class__ is NonRecordingSpan or isinstance(span, trace.Span)
+    return span.__class__ is NonRecordingSpan or isinstance(span, Span)
 
 
 def find_parent(context: Context | None) -> tuple[Any, SpanLabels]:
@@ -102,7 +107,9 @@ def annotate_unusual(
             raise_if_of_signal_handler(raised)
     finally:
         del raised  # its traceback has the application's frames
-    annotate(rules, tracer, span, span.get_span_context(), name, kind, *find_parent(context))
+    annotate(rules, span, span.get_span_context(), name, kind, local_roots.is_command(tracer), *find_parent(context))
+    if span.__class__ not in followed and getattr(span, SPAN_ATTRIBUTE, NOT_OURS).owner:
+        follow_renames(span.__class__)
 
 
 def annotating_any(start_span: Callable[..., Span], rules: LabelRules, tracer: Any = None) -> Callable[..., Span]:

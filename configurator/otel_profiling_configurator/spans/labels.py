@@ -70,8 +70,8 @@ class SpanLabels:
     # the first five; the others stay empty where they have nothing to say.
     owner: int
     """Id of the span they are made for; descendants may hold them too."""
-    sampled: bool
-    """Whether the span is; a descendant of which the opposite is true has labels of its own."""
+    trace_flags: int
+    """The span's; a descendant that is sampled where it isn't, or the other way round, has labels of its own."""
     values: Values
     process: object
     """The process in which children of the span are its descendants (`local_roots.this_process`); None if they are in none."""
@@ -91,9 +91,9 @@ class SpanLabels:
         "owner",
         "process",
         "root",
-        "sampled",
         "serves",
         "span_context",
+        "trace_flags",
         "values",
     )
 
@@ -112,11 +112,11 @@ class SpanLabels:
         self._inheritors.add(labels)
 
 
-def span_labels(owner: int, sampled: bool, values: Values, process: object = None, serves: bool = False) -> SpanLabels:
+def span_labels(owner: int, trace_flags: int, values: Values, process: object = None, serves: bool = False) -> SpanLabels:
     """Return labels of the span with the id `owner`."""
     labels = SpanLabels()
     labels.owner = owner
-    labels.sampled = sampled
+    labels.trace_flags = trace_flags
     labels.values = values
     labels.process = process
     labels.serves = serves
@@ -148,12 +148,11 @@ class LabelRules:
         labels.owner = span_id = span_context[1]
         labels.process = process
         labels.serves = serves
-        if span_context[3] & SAMPLED:
-            labels.sampled = True
+        labels.trace_flags = trace_flags = span_context[3]
+        if trace_flags & SAMPLED:
             own_id = _to_bytes(span_id, 8).hex() if self._span_ids else ""
             labels.values = (_to_bytes(span_context[0], 16).hex(), own_id, name)
         else:
-            labels.sampled = False
             labels.values = ("", "", name)
         if self._span_ids:
             labels.span_context = span_context
@@ -179,12 +178,11 @@ class LabelRules:
             # No id where the root was not sampled: it is not exported, so its id would lead nowhere.
             id_label = _to_bytes(span_id, 8).hex() if self.own_span_ids else root_id
         name_label = label_value(name) if self._own_span_names else root_name
-        sampled = bool(trace_flags & SAMPLED)
-        labels = span_labels(span_id, sampled, (trace_label, id_label, name_label), process, parent.serves)
+        labels = span_labels(span_id, trace_flags, (trace_label, id_label, name_label), process, parent.serves)
         labels.root = root  # not on the root itself: that would be a reference cycle
         if self.own_span_ids:
             labels.span_context = span_context
-        elif self._span_ids and hasattr(root, "span_context"):  # labels that another process's parent has may lack it
+        elif self._span_ids and hasattr(root, "span_context"):  # one by another provider's scopes may have none
             labels.span_context = root.span_context
         if not self._own_span_names:
             root.inherit(labels)

@@ -25,7 +25,8 @@ from ..guard import report
 from ..threads.thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE
 from . import local_roots, renames
 from .annotation import TRACE_FLAGS, annotate, annotate_unusual, annotating_any
-from .labels import SAMPLED, LabelRules
+from .labels import LabelRules
+from .local_roots import COMMANDS
 
 _OURS = "_otel_profiling_scopes"
 """Attribute that marks a `start_span` of ours, or of another import of this package: a list of the scopes of its rules, empty
@@ -109,14 +110,15 @@ def _annotating(original: Callable[..., Span], rules: LabelRules) -> tuple[Calla
                 current = context_api.get_current() if context is None else context
                 parent_span: Any = current.get(CURRENT_SPAN, NO_SPAN)
                 parent = parent_span._otel_profiling_labels  # `NOT_OURS`, of the class, where the span is a remote one
+                command = self._instrumentation_scope._name == COMMANDS
                 # The usual descendant. It would come to the same in `annotate`.
                 if (
                     shares
                     and parent.process is local_roots.this_process
-                    and parent.sampled == span._context[TRACE_FLAGS] & SAMPLED
+                    and parent.trace_flags == span._context[TRACE_FLAGS]
                     and span is not INVALID_SPAN  # of somebody's who is below us: everybody shares it
                     and (parent.serves or (kind is not server and kind is not consumer))
-                    and self._instrumentation_scope._name != local_roots.COMMANDS
+                    and not command
                 ):
                     span._otel_profiling_labels = parent
                     return span
@@ -124,7 +126,7 @@ def _annotating(original: Callable[..., Span], rules: LabelRules) -> tuple[Calla
             except Exception as error:  # noqa: BLE001 - a context that is none, another SDK's names
                 begin_unusual(rules, self, span, name, context, kind, error)
             else:
-                begin(rules, self, span, span_context, name, kind, parent_span, parent)
+                begin(rules, span, span_context, name, kind, command, parent_span, parent)
         except Exception:  # noqa: BLE001 - called from inside the application's start_span
             report("annotate a span")
         return span

@@ -1,7 +1,8 @@
 """Becomes a daemon in the way that its first argument names, opens files, works, and says whether anybody else wrote to them.
 
 The daemon answers through a pipe that it opens by name, as its descriptors are closed. With `late`, it closes them all a second
-time, after it has worked for a while; with `itself`, the process closes its own descriptors without forking.
+time, after it has worked for a while; with `itself`, the process closes its own descriptors without forking; with `shared`, the
+agent's descriptors are beside the application's, as on an older Linux.
 """
 
 import contextlib
@@ -13,6 +14,8 @@ import tempfile
 from pathlib import Path
 
 from busy import busy_function, identity, tracer
+from otel_profiling_configurator import activate, deactivate
+from otel_profiling_configurator.agent import descriptors
 
 MOST = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 4096)
 FILES = 24
@@ -58,7 +61,11 @@ def work(name, seconds=0.5):
 
 
 def main(how, answer):
-    close = {"range": by_range, "hand": by_hand, "late": by_range, "itself": by_range, "python-daemon": by_python_daemon}[how]
+    close = {"hand": by_hand, "python-daemon": by_python_daemon}.get(how, by_range)
+    if how == "shared":
+        deactivate()
+        descriptors._leave_table = lambda: False
+        activate()
     if how != "itself":
         fork()
     told = {}
@@ -67,7 +74,7 @@ def main(how, answer):
     close()
     folder = Path(tempfile.mkdtemp())
     files = open_files(folder)
-    told["busy_daemon"] = work("busy_daemon")
+    told["busy_daemon"] = work("busy_daemon", 2.5 if how == "shared" else 0.5)
     contents = [os.pread(file, 100, 0).decode(errors="replace") for file in files]  # EBADF where somebody has closed it
     Path(answer).write_text(json.dumps({"contents": contents, "told": told, "pid": os.getpid()}))
 

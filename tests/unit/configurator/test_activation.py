@@ -30,7 +30,7 @@ from otel_profiling_configurator import (
     settings,
 )
 from otel_profiling_configurator.agent import agent as agents
-from otel_profiling_configurator.agent import process_models
+from otel_profiling_configurator.agent import descriptors, process_models
 from otel_profiling_configurator.context import following
 from otel_profiling_configurator.process_state import process_state
 from otel_profiling_configurator.spans import tracer_provider
@@ -901,3 +901,16 @@ def test_second_copy(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, requ
     assert len(pyroscope.agents) == 1
     assert pyroscope.running
     assert hooks == []
+
+
+@pytest.mark.usefixtures("global_provider")
+def test_child_with_the_agents_descriptors_beside_its_own(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent is not started at once, when daemons close descriptors; in one of `multiprocessing` as soon as it begins."""
+    monkeypatch.setattr(descriptors, "_leave_table", lambda: False)
+    activate()
+    activation._before_fork()
+    pyroscope.running = False  # as in a child
+    activation._after_fork_in_child()
+    assert len(pyroscope.agents) == 1
+    activation._start_due_agent()
+    assert len(pyroscope.agents) == 2

@@ -34,7 +34,7 @@ DEFAULT_ARGUMENTS = {
     "tags": {"region": "eu"},
     "sample_rate": 100,
     "upload_interval": 10,
-    "gil_only": Settings().gil_only,
+    "gil_only": True,
     "oncpu": True,
     "cpu_enabled": True,
     "mem_enabled": False,

@@ -114,12 +114,23 @@ def test_warning_of_cpython(
     """It is kept away where all other threads are the agent's, and is seen where the application has some."""
     monkeypatch.setattr(fork_warning, "_threads", lambda: threads)
     filters = list(warnings.filters)
-    end = fork_warning.before_fork(ours)
-    assert shown() == [TEXT, "of the application"][not is_shown :]
-    end()
+    for _ in range(2):
+        fork_warning.before_fork(ours)
+        assert shown() == [TEXT, "of the application"][not is_shown :]
+        assert list(warnings.filters) == filters
+        assert shown() == [TEXT, "of the application"]
+
+
+@SINCE_312
+@pytest.mark.parametrize("end", [fork_warning.end_fork, lambda: fork_warning.before_fork(0)], ids=["child", "next fork"])
+def test_fork_of_which_cpython_has_nothing_to_say(end: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a child, and at the latest with the next fork, filters are as the application has set them."""
+    filters = list(warnings.filters)
+    monkeypatch.setattr(fork_warning, "_threads", lambda: 2)
+    fork_warning.before_fork(1)
+    assert list(warnings.filters) != filters
     end()
     assert list(warnings.filters) == filters
-    assert shown() == [TEXT, "of the application"]
 
 
 @SINCE_312
@@ -134,6 +145,7 @@ def test_warnings_that_were_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("default")
         warn()
-        fork_warning.before_fork(1)()
+        fork_warning.before_fork(1)
+        warnings.warn_explicit(TEXT, DeprecationWarning, "app.py", 2, registry=registry)
         warn()
     assert len(record) == 1

@@ -439,8 +439,9 @@ for name in {names!r}:
     def test_forked_child(self) -> None:
         """Forgets the parent's other threads, keeps the labels of the one that forked, and follows on."""
         program = """
-import os, threading
+import os, threading, warnings
 from otel_profiling_configurator.native import native
+warnings.simplefilter("ignore", DeprecationWarning)  # of CPython: threads are running while it forks
 from tests.unit.configurator.fakes import in_span, name_of
 
 go, stop = threading.Barrier(6), threading.Event()

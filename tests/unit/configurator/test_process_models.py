@@ -34,7 +34,7 @@ def test_children_of_multiprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append("stop")
 
     for _ in range(3):
-        process_models.before_exit_of_children(stop)
+        process_models.in_children(lambda: None, stop)
     ((key, function),) = in_child
     function(key)
     assert finalizers == [(None, stop, {"exitpriority": -100})]
@@ -52,7 +52,7 @@ def test_workers_of_celery(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     calls: list[str] = []
     for _ in range(3):
-        process_models.before_exit_of_children(lambda: calls.append("stop"))
+        process_models.in_children(lambda: None, lambda: calls.append("stop"))
     ((receiver, weak),) = receivers
     receiver(sender="host", pid=1, exitcode=0)
     assert (calls, weak) == (["stop"], False)
@@ -60,7 +60,7 @@ def test_workers_of_celery(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_neither() -> None:
     """Nothing is imported that the application has not imported."""
-    process_models.before_exit_of_children(lambda: None)
+    process_models.in_children(lambda: None, lambda: None)
     assert "multiprocessing.util" not in sys.modules
     assert "celery.signals" not in sys.modules
 

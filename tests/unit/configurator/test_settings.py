@@ -70,7 +70,7 @@ def test_empty_values(text: str) -> None:
         ("AGENT_ENABLED", "false", "agent_enabled", False),
         ("GIL_ONLY", "false", "gil_only", False),
         ("GIL_ONLY", "true", "gil_only", True),
-        ("STAND_INS", "false", "stand_ins", False),
+        ("ALIASES", "false", "aliases", False),
         *(("SPAN_ID_SCOPE", text, "span_id_scope", Scope.NONE) for text in ("none", "NONE", " none ")),
         *(("SPAN_ID_SCOPE", text, "span_id_scope", Scope.ROOT) for text in ("root", "root_span")),
         *(("SPAN_ID_SCOPE", text, "span_id_scope", Scope.ALL) for text in ("all", "all_spans", "All_Spans")),
@@ -172,7 +172,7 @@ def test_bad_values_throughout(pair: Pair) -> None:
 @pytest.mark.parametrize(
     ("variable", "text", "hint"),
     [
-        *((name, "maybe", "true or false") for name in ("ENABLED", "AGENT_ENABLED", "GIL_ONLY", "STAND_INS")),
+        *((name, "maybe", "true or false") for name in ("ENABLED", "AGENT_ENABLED", "GIL_ONLY", "ALIASES")),
         *((name, "most", "none, root or all") for name in ("SPAN_ID_SCOPE", "SPAN_NAME_SCOPE")),
         *(
             ("SERVER_ADDRESS", text, "http://host:port")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +60,12 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "--server", "localhost:4040"], "http://localhost:4040"),
         (["demo", "--server", "http://localhost:99999"], "99999"),
         (["demo", "--otlp", "grpc://localhost:4317"], "http://localhost:4040"),
+        (["demo", "--max-age", "0"], "more than 0"),
+        (["serve", "--traces-port", "65536"], "0 to 65535"),
+        (["serve", "--max-memory", "much"], "no number"),
+        (["run"], "which command?"),
+        (["run", "--"], "which command?"),
+        (["run", "--port", "-1", "--", "true"], "0 to 65535"),
         (["demo", "--port", "1", "--server", "http://a", "--otlp", "http://b"], "--port"),
     ],
 )
@@ -105,6 +114,47 @@ def test_signal(number: int, code: int, line: str, capsys: pytest.CaptureFixture
         signal.signal(signal.SIGINT, inherited)
     assert capsys.readouterr().err == f"otel-profiling: {line}\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["serve"], ["run", "--", sys.executable]])
+@pytest.mark.parametrize("module", ["starlette", "uvicorn"])
+def test_missing_receiver(
+    arguments: list[str], module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without what the receiver is made of, as in an application's environment, the line says what to install."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else find_spec(name))
+    assert main(arguments) == 1
+    assert "pip install 'otel-profiling-distro[page]'" in capsys.readouterr().err
+
+
+def test_commands_without_the_receiver() -> None:
+    """The command line itself needs neither Starlette nor uvicorn."""
+    code = (
+        "import sys; sys.modules['starlette'] = sys.modules['uvicorn'] = None;"
+        "from otel_profiling_distro.commands import main; main(['--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "serve" in done.stdout
+
+
+def test_taken_port(busy_port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """`serve` and `run` say which port is taken, and the command is not run."""
+    assert main(["serve", "--profiles-port", str(busy_port), "--traces-port", "0"]) == 1
+    assert main(["run", "--port", str(busy_port), "--", sys.executable, "-c", "print('ran')"]) == 1
+    output = capsys.readouterr()
+    assert output.err.count("Address already in use") == 2
+    assert output.out == ""
+
+
+def test_folder_that_can_not_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the output can't be kept, that is said before the command is run."""
+    (tmp_path / "file").write_text("")
+    assert main(["run", "--output", str(tmp_path / "file" / "folder"), "--", sys.executable, "-c", "print('ran')"]) == 1
+    output = capsys.readouterr()
+    assert "can't make the folder" in output.err
+    assert output.out == ""
 
 
 RECEIVER = "http://127.0.0.1:1"
