@@ -162,10 +162,13 @@ class _Activation:
                 self._undos.append(thread_context.install(provider, baggage_names.values()))
             except RuntimeError as error:
                 why_not = str(error)
-        if why_not and not self._settings.agent_enabled:
+            except Exception:  # noqa: BLE001 - labels and the agent go on
+                guard.report("tell profilers outside the process of spans")
+        if why_not and self._agent is None:
             logger.warning(
-                "profilers outside the process are told of no span: %s. OTEL_PROFILING_THREAD_CONTEXT=false says so from the "
-                "start.",
+                "nothing is profiled: the agent is switched off, and profilers outside the process can't be told of spans (%s). "
+                "Install a wheel of otel-profiling-configurator that is made for this Python on Linux, or set "
+                "OTEL_PROFILING_ENABLED=false.",
                 why_not,
             )
         elif not why_not and process_models.is_uwsgi() and not self._settings.agent_enabled:
@@ -285,12 +288,8 @@ class _Activation:
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
         thread_labels.after_fork_in_child()
-<<<<<<< HEAD
-        self.after_fork()
-        guard.guarded("publish the process context")(thread_context.after_fork_in_child)()
-=======
         fork_warning.end_fork()
->>>>>>> main
+        guard.guarded("publish the process context")(thread_context.after_fork_in_child)()
         if self._agent is not None:
             try:
                 # A provider that follows forks has updated its resource by now: its hook came first.
