@@ -167,7 +167,7 @@ class _Activation:
         if why_not and self._agent is None:
             logger.warning(
                 "nothing is profiled: the agent is switched off, and profilers outside the process can't be told of spans (%s). "
-                "Install a wheel of otel-profiling-configurator that is made for this Python on Linux, or set "
+                "Install a wheel of otel-profiling-configurator for this Python on Linux, or set "
                 "OTEL_PROFILING_ENABLED=false.",
                 why_not,
             )
