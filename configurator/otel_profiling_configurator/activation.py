@@ -166,9 +166,8 @@ class _Activation:
                 guard.report("tell profilers outside the process of spans")
         if why_not and self._agent is None:
             logger.warning(
-                "nothing is profiled: the agent is switched off, and profilers outside the process can't be told of spans (%s). "
-                "Install a wheel of otel-profiling-configurator for this Python on Linux, or set "
-                "OTEL_PROFILING_ENABLED=false.",
+                "nothing is profiled: the agent is off, and profilers outside the process can't be told of spans (%s). "
+                "Install a wheel of otel-profiling-configurator for this Python on Linux, or set OTEL_PROFILING_ENABLED=false.",
                 why_not,
             )
         elif not why_not and process_models.is_uwsgi() and not self._settings.agent_enabled:
