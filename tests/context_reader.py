@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import errno
 import os
 import platform
 import struct
@@ -132,7 +133,7 @@ class Reader:
     def find_pointer(self) -> Pointer:
         """Find the module that exports the thread-local, and how its address is come by."""
         mappings = self.mappings()
-        is_musl = any("/ld-musl-" in mapping.path for mapping in mappings)
+        is_musl = any("/ld-musl-" in mapping.path or mapping.path.endswith("/libc.so") for mapping in mappings)
         for mapping in mappings:
             if mapping.offset == 0 and mapping.path.startswith("/") and Path(mapping.path).is_file():
                 found = _thread_local_in(Path(mapping.path).read_bytes())
@@ -219,9 +220,19 @@ class Reader:
 
     def _ptrace(self, request: int, thread: int, address: object, data: object) -> None:
         if self._libc.ptrace(request, thread, address, data) < 0:
-            self._seized.discard(thread)
             error = ctypes.get_errno()
-            raise EndedError if error == 3 else OSError(error, os.strerror(error))  # ESRCH
+            self._seized.discard(thread)
+            if error == errno.ESRCH or (error == errno.EPERM and self._is_ending(thread)):
+                raise EndedError
+            raise OSError(error, os.strerror(error))
+
+    def _is_ending(self, thread: int) -> bool:
+        """Whether there is nothing left to be traced of a thread that is listed still, or was just now."""
+        try:
+            state = Path(f"/proc/{self.pid}/task/{thread}/stat").read_text()
+        except OSError:
+            return True
+        return state.rpartition(")")[2].split()[0] in "XZ"
 
     def _word(self, address: int) -> int:
         return int.from_bytes(self.read(address, 8), "little")

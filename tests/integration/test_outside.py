@@ -170,7 +170,7 @@ def test_process_context(outside, sampler):
 
 def test_forked_child(outside, stops):
     """The child publishes a context of its own, and its records are those of its own spans."""
-    application = outside("fork")
+    application = outside("fork", PYTHONWARNINGS="ignore::DeprecationWarning")  # CPython's own, of a fork beside threads
     parent = application.reader
     children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
     while not (child := children.read_text().split()) or not any(application.cells().values()):
