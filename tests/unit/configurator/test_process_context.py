@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +17,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from otel_profiling_configurator.context.process_context import KEYS_KEY, MAX_BYTES, SCHEMA, SCHEMA_KEY, process_context
 
 from ...context_reader import fields_of
+from .fakes import skip_if_pure
 
 TEXTS = st.text(max_size=300)
 NUMBERS = st.integers(min_value=-(1 << 63), max_value=(1 << 63) - 1)
@@ -64,3 +68,48 @@ def test_huge_resource() -> None:
     assert len(message) <= MAX_BYTES
     assert [item.key for item in attributes] == ["service.name", "b", "service.version"]
     assert len(others) == 2
+
+
+REFUSING = """
+import ctypes, errno, struct, sys
+
+from otel_profiling_configurator.native import native
+
+LOAD, JUMP_IF_EQUAL, RETURN, ALLOW, FAIL_WITH = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
+
+
+class Filter(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_void_p))
+
+
+steps = [(LOAD, 0, 0, 0)]
+for number in map(int, sys.argv[1:]):
+    steps += [(JUMP_IF_EQUAL, 0, 1, number), (RETURN, 0, 0, FAIL_WITH | errno.EPERM)]
+steps.append((RETURN, 0, 0, ALLOW))
+program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+if libc.prctl(22, 2, ctypes.byref(Filter(len(steps), ctypes.addressof(program))), 0, 0):  # PR_SET_SECCOMP
+    sys.exit(77)
+is_published = native.publish_process_context(b"payload")
+with open("/proc/self/maps") as maps:
+    names = [line.split()[-1] for line in maps if "OTEL_CTX" in line and "memfd" not in line]
+print(is_published, names)
+"""
+MEMFD_CREATE, PRCTL = (319, 157) if platform.machine() == "x86_64" else (279, 167)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no such readers")
+@pytest.mark.parametrize("refused", [(MEMFD_CREATE,), (MEMFD_CREATE, PRCTL)])
+def test_system_that_refuses(request: pytest.FixtureRequest, refused: tuple[int, ...]) -> None:
+    """Without files in memory the mapping has its name by `prctl`; where that is refused, too, nothing is published."""
+    skip_if_pure(request)
+    command = [sys.executable, "-c", REFUSING, *map(str, refused)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("no such filter can be installed here")
+    assert (done.returncode, done.stderr) == (0, "")
+    answers = ["False []\n"]
+    if PRCTL not in refused:
+        answers.append("True ['[anon:OTEL_CTX]']\n")  # this kernel has such names
+    assert done.stdout in answers
