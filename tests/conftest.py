@@ -8,7 +8,7 @@ import signal
 import opentelemetry.context as context_api
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import Span
+from opentelemetry.sdk.trace import Span, Tracer
 from otel_profiling_configurator import deactivate, guard, log
 
 from .c_functions import all_functions
@@ -58,6 +58,7 @@ def _patched():
         trace._TRACER_PROVIDER,
         trace.get_current_span,
         trace._set_tracer_provider,
+        vars(Tracer)["start_span"],
         vars(Span)["update_name"],
         vars(trace.NonRecordingSpan)["update_name"],
         signal.raise_signal,

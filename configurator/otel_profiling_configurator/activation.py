@@ -25,7 +25,7 @@ from .interpreters import is_main_interpreter
 from .log import logger
 from .process_state import process_state
 from .settings import Settings
-from .spans import sdk_tracers, tracer_provider
+from .spans import local_roots, sdk_tracers, tracer_provider
 from .spans.labels import LabelRules, label_value
 from .spans.tracer_provider import ProfilingTracerProvider
 from .threads import thread_labels
@@ -262,6 +262,7 @@ class _Activation:
         thread_context.after_fork_in_child()
         if self._settings.agent_enabled and self._agent is not None and not self._agent.running:
             thread_labels.after_fork_in_child()
+            local_roots.begin_process()
             self._start_agent(self._agent, threads=os.getpid() == self._process)
             _relabel()
 
@@ -292,7 +293,7 @@ class _Activation:
         if self._agent is not None:
             try:
                 # A provider that follows forks has updated its resource by now: its hook came first.
-                if self._agent.running and self._agent.words_are_caught:
+                if self._agent.running and self._agent.has_own_descriptors:
                     self._start_in_child()
                 elif self._agent.running:
                     self._late.begin()

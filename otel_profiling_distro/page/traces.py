@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel_profiling_distro.receiver.otlp import SpanRecord
-from otel_profiling_distro.receiver.segment import Segment, TracePart, rank
+from otel_profiling_distro.receiver.segment import Segment
 from otel_profiling_distro.receiver.store import Store
+from otel_profiling_distro.receiver.sums import TracePart, rank
 
 _MOST_TRACES = 200
 _MOST_SPANS = 2_000

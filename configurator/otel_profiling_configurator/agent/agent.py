@@ -21,7 +21,7 @@ from ..log import logger
 from ..settings import Settings
 from ..threads import thread_labels
 from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
-from . import fork_warning
+from . import fork_warning, signals
 from .descriptors import Keeper
 
 EXIT_SECONDS = 2.0
@@ -158,7 +158,8 @@ class Agent:
         }
         start = functools.partial(_start_quietly, self.pyroscope, functools.partial(self._configure, **arguments))
         self._keeper = Keeper() if threads else None
-        self.running = bool(start() if self._keeper is None else self._keeper.start(start))
+        with signals.blocked():
+            self.running = bool(start() if self._keeper is None else self._keeper.start(start))
         fork_warning.silence(self.running)
         # Its memory profile has no labels, and then nothing samples threads.
         self._started(older_threads if self.running else None, labels_samples=wall or "cpu" in settings.types)
@@ -167,9 +168,14 @@ class Agent:
         return self.running
 
     @property
+    def has_own_descriptors(self) -> bool:
+        """Whether the agent's descriptors are out of the application's sight and reach, see `descriptors`."""
+        return self._keeper is not None and self._keeper.has_own_table
+
+    @property
     def words_are_caught(self) -> bool:
         """Whether what the agent says on descriptor 2 comes to `take_words`, and nowhere else."""
-        return self._keeper is not None and self._keeper.has_own_table
+        return self.has_own_descriptors
 
     def take_words(self) -> bytes:
         """Return what the agent has said on descriptor 2 since the last call, see `descriptors`."""

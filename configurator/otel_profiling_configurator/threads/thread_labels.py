@@ -11,7 +11,7 @@ from typing import Any
 
 import opentelemetry.context as context_api
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 from ..guard import report
 from ..native import native
@@ -169,14 +169,10 @@ def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES, *, 
     global _baggage_names, _aliases_wanted
     _baggage_names, _aliases_wanted = baggage_names, aliases
     undo_labels = by_thread.install(writer)
-    # For the spans of all providers: an exception for each that is not ours would cost more than the rest.
-    setattr(Span, SPAN_ATTRIBUTE, NOT_OURS)
 
     def undo() -> None:
         global _baggage_names  # noqa: PLW0603 - as above
         undo_labels()
         _baggage_names = _NO_NAMES
-        if SPAN_ATTRIBUTE in vars(Span):
-            delattr(Span, SPAN_ATTRIBUTE)
 
     return undo

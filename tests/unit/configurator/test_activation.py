@@ -18,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, Span, get_current_span
+from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, get_current_span
 from otel_profiling_configurator import (
     ProfilingTracerProvider,
     Scope,
@@ -76,7 +76,7 @@ def started(pyroscope: Pyroscope) -> bool:
     """Whether spans are labelled; the answer is the same for each part of it."""
     parts = {
         isinstance(trace.get_tracer_provider(), ProfilingTracerProvider),
-        hasattr(Span, SPAN_ATTRIBUTE),
+        hasattr(NonRecordingSpan, SPAN_ATTRIBUTE),
         pyroscope.configure is not pyroscope.original,
     }
     assert len(parts) == 1

@@ -98,6 +98,16 @@ def test_sampler_that_has_stopped(look: Callable[..., list[str]], agent: Agent) 
     assert look(20.0) == []
 
 
+def test_line_in_pieces(look: Callable[..., list[str]], agent: Agent) -> None:
+    """What is said in several pieces is heard when its line is complete, once."""
+    assert look(0.0, PANIC[:30]) == []
+    assert look(10.0, PANIC[30:40]) == []
+    (line,) = look(20.0, PANIC[40:])
+    assert "src/sampler.rs:12:3)" in line
+    assert look(100.0) == []
+    assert agent.starts == 1
+
+
 def test_sampler_that_stops_again_and_again(look: Callable[..., list[str]], agent: Agent) -> None:
     """It is started once a minute, and has not been forgotten when the minute is over."""
     look(0.0, PANIC)
@@ -141,6 +151,21 @@ def test_thread(agent: Agent) -> None:
     watch.start()
     assert agent.listened.wait(10)
     assert threading.active_count() == before
+    watch.stop()
+
+
+def test_thread_that_has_logged(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody sees it by `threading` then, either."""
+    before = threading.enumerate()
+    agent.words.append(REFUSED)
+    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart)
+    watch.start()
+    for _ in range(10_000):
+        if caplog.records and threading.enumerate() == before:
+            break
+        threading.Event().wait(0.001)
+    assert caplog.records[0].threadName.startswith("Dummy")
+    assert threading.enumerate() == before
     watch.stop()
 
 

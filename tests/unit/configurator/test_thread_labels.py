@@ -7,8 +7,9 @@ from typing import Any
 
 import opentelemetry.context as context_api
 import pytest
+from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
 from otel_profiling_configurator.spans.labels import LabelRules
 from otel_profiling_configurator.spans.scope import Scope
 from otel_profiling_configurator.threads import thread_labels
@@ -187,9 +188,25 @@ def test_no_aliases_to_give_up(following: Tags) -> None:
     assert thread_labels.give_up_aliases_if_unseen() is False
 
 
-def test_spans_of_others() -> None:
-    """Have empty labels of their class while labels are kept, and no attribute of ours otherwise."""
-    undo = thread_labels.install(Tags())
-    assert getattr(INVALID_SPAN, SPAN_ATTRIBUTE) is thread_labels.NOT_OURS
-    undo()
-    assert not hasattr(Span, SPAN_ATTRIBUTE)
+def test_spans_of_others(following: Tags) -> None:
+    """Have no attribute of ours, and label nothing while they are current."""
+    with trace.use_span(NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)) as span:
+        assert not hasattr(span, SPAN_ATTRIBUTE)
+        assert following.current() == {}
+
+
+def test_span_around_another(following: Tags) -> None:
+    """Labels the samples with those of the span within, as it answers for that one's attributes (logfire's spans do)."""
+
+    class Around(NonRecordingSpan):
+        def __init__(self, inner: Any) -> None:
+            super().__init__(inner.get_span_context())
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    inner = NonRecordingSpan(span_context())
+    setattr(inner, SPAN_ATTRIBUTE, root_labels("inner"))
+    with trace.use_span(Around(inner)):
+        assert following.current()["span_name"] == "inner"
