@@ -47,7 +47,7 @@ try() {
     chroot "$root" env HOME=/ sh -euc "
         $python -m venv /env
         /env/bin/pip install --quiet --upgrade 'pip >= 25.1'
-        /env/bin/pip install --quiet --only-binary :all: --find-links /wheels otel-profiling-distro pytest pytest-timeout
+        /env/bin/pip install --quiet --only-binary :all: --find-links /wheels 'otel-profiling-distro[page]' pytest pytest-timeout
         cd /src
         /env/bin/pytest -q -rP tests/installed
     "
