@@ -158,7 +158,7 @@ installed:
 	rm -rf $(INSTALLED)
 	$(PYTHON) -m venv $(INSTALLED)
 	$(INSTALLED)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(INSTALLED)/bin/pip install --quiet --only-binary :all: --find-links dist otel-profiling-distro pytest pytest-timeout
+	$(INSTALLED)/bin/pip install --quiet --only-binary :all: --find-links dist 'otel-profiling-distro[page]' pytest pytest-timeout
 	$(INSTALLED)/bin/pytest tests/installed
 
 slim-test: build/wheels

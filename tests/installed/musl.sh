@@ -19,7 +19,7 @@ ln -s "$trees" "$root/src/build/image"
 ln -s "$wheels" "$root/src/dist"
 "$python" -m venv "$root/env"
 "$root/env/bin/pip" install --quiet --upgrade 'pip >= 25.1'
-"$root/env/bin/pip" install --quiet --only-binary :all: --find-links "$wheels" otel-profiling-distro pytest pytest-timeout \
+"$root/env/bin/pip" install --quiet --only-binary :all: --find-links "$wheels" 'otel-profiling-distro[page]' pytest pytest-timeout \
     anyio asgiref greenlet gevent trio uvloop
 cd "$root/src"
 pytest=("$root/env/bin/pytest" -q)
