@@ -20,7 +20,7 @@ from .agent import agent as agents
 from .agent import fork_warning, process_models, resource_labels
 from .agent.late_start import LateStart
 from .agent.server_watch import ServerWatch
-from .context import following, forked_pools, thread_context
+from .context import following, forked_pools, labelling, thread_context
 from .interpreters import is_main_interpreter
 from .log import logger
 from .process_state import process_state
@@ -28,7 +28,6 @@ from .settings import Settings
 from .spans import local_roots, sdk_tracers, tracer_provider
 from .spans.labels import LabelRules, label_value
 from .spans.tracer_provider import ProfilingTracerProvider
-from .threads import thread_labels
 
 
 def activate() -> Callable[[], None]:
@@ -122,14 +121,14 @@ class _Activation:
         self._agent = None if pyroscope is None else agents.Agent(pyroscope, wanted)
         tags = agents.NoTags() if self._agent is None else self._agent.tags
         baggage_names = self._baggage_names()
-        self._undos.append(thread_labels.install(tags, baggage_names, aliases=wanted.aliases))
+        self._undos.append(labelling.install(tags, baggage_names, aliases=wanted.aliases))
         undo, self._why_python = following.install()
         self._undos.append(undo)
         self._undos.append(forked_pools.install())
         if wanted.thread_context:
             self._publish_contexts(provider, baggage_names)
         if self._agent is None:
-            thread_labels.refresh()
+            labelling.refresh()
             _register_fork_hook()
             return
         self._undos.append(self._agent.watch_application(_relabel))
@@ -150,8 +149,8 @@ class _Activation:
                     "start."
                 )
         elif is_used:  # the application may have started an agent
-            thread_labels.agent_started(self._agent.tags, aliases=False)
-        thread_labels.refresh()
+            labelling.agent_started(self._agent.tags, aliases=False)
+        labelling.refresh()
         _register_fork_hook()
 
     def _publish_contexts(self, provider: TracerProvider, baggage_names: Mapping[str, str]) -> None:
@@ -206,7 +205,7 @@ class _Activation:
 
     def _form(self) -> str:
         """Say how samples find the labels of their span."""
-        why = self._why_python or thread_labels.why_by_thread()
+        why = self._why_python or labelling.why_by_thread()
         return f"samples are labelled by thread ({why})" if why else "samples are labelled by aliases"
 
     def _watch_server(self, agent: agents.Agent) -> None:
@@ -233,9 +232,9 @@ class _Activation:
 
     def _check(self) -> None:
         """Do without aliases where this agent turns out to read threads in another way; and without what goes with them."""
-        if thread_labels.give_up_aliases_if_unseen():
+        if labelling.give_up_aliases_if_unseen():
             self._restart_agent()
-            logger.info("samples are labelled by thread from now on: %s", thread_labels.why_by_thread())
+            logger.info("samples are labelled by thread from now on: %s", labelling.why_by_thread())
 
     def _baggage_names(self) -> Mapping[str, str]:
         """Return which baggage entries become labels: none of a name that each profile carries already."""
@@ -269,7 +268,7 @@ class _Activation:
         """
         thread_context.after_fork_in_child()
         if self._settings.agent_enabled and self._agent is not None and not self._agent.running:
-            thread_labels.after_fork_in_child()
+            labelling.after_fork_in_child()
             local_roots.begin_process()
             self._start_agent(self._agent, threads=os.getpid() == self._process)
             _relabel()
@@ -295,7 +294,7 @@ class _Activation:
 
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
-        thread_labels.after_fork_in_child()
+        labelling.after_fork_in_child()
         fork_warning.end_fork()
         guard.guarded("publish the process context")(thread_context.after_fork_in_child)()
         if self._agent is not None:
@@ -329,7 +328,7 @@ class _Activation:
 
 def _relabel() -> None:
     """Label this thread for the agent that has just started."""
-    thread_labels.refresh()
+    labelling.refresh()
 
 
 def _start_in_worker() -> None:

@@ -16,10 +16,9 @@ from typing import Any
 import opentelemetry.context as context_api
 from opentelemetry.baggage import set_baggage
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
-from otel_profiling_configurator.context import following
+from otel_profiling_configurator.context import following, labelling
 from otel_profiling_configurator.native import native, why_missing
 from otel_profiling_configurator.spans.labels import LabelRules
-from otel_profiling_configurator.threads import thread_labels
 
 ROUNDS, WARM, TIMES = 12, 6, 200
 """Rounds of each case, those that may still fill caches, and how often a case is repeated in one."""
@@ -75,8 +74,8 @@ def threads() -> None:
 
 def agents() -> None:
     token = context_api.attach(request(1))
-    thread_labels.agent_stopped()
-    thread_labels.agent_started(Writer(), aliases=True)
+    labelling.agent_stopped()
+    labelling.agent_started(Writer(), aliases=True)
     context_api.detach(token)
     native.counts()
     native.mode()
@@ -109,10 +108,10 @@ def check(case: Callable[[], None]) -> bool:
 
 def main() -> None:
     assert not why_missing, why_missing
-    undo_labels = thread_labels.install(Writer(), {"tenant": "tenant"})
+    undo_labels = labelling.install(Writer(), {"tenant": "tenant"})
     results = [check(start_and_stop)]
     undo, _ = following.install()
-    thread_labels.agent_started(Writer(), aliases=True)
+    labelling.agent_started(Writer(), aliases=True)
     results += [check(case) for case in (attach_and_detach, run_contexts, own_tags, threads, agents)]
     undo()
     undo_labels()

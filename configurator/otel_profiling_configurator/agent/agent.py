@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from ..context import labelling
 from ..guard import guarded, report
 from ..log import logger
 from ..settings import Settings
-from ..threads import thread_labels
 from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
 from . import fork_warning, signals
 from .descriptors import Keeper
@@ -136,7 +136,7 @@ class Agent:
         wall = "wall" in settings.types
         # By CPU clocks the agent is led to the threads that are to be sampled, and is not to choose among them itself.
         wanted = settings.gil_only is None and "cpu" in settings.types
-        by_clocks = thread_labels.use_cpu_clocks(self.tags, settings.sample_rate if wanted else 0)
+        by_clocks = labelling.use_cpu_clocks(self.tags, settings.sample_rate if wanted else 0)
         gil_only = settings.gil_only is not False and not wall and not by_clocks  # a thread that waits does not hold the GIL
         older_threads = thread_ids()
         arguments = {
@@ -190,7 +190,7 @@ class Agent:
         """
         self._older_threads, self._process = older_threads, os.getpid()
         # One that runs already is the application's, and may report the ids of its threads.
-        thread_labels.agent_started(self.tags, aliases=labels_samples and older_threads is not None)
+        labelling.agent_started(self.tags, aliases=labels_samples and older_threads is not None)
 
     def wait_to_fork(self) -> None:
         """Return when a fork is safe for the child's agent: while all threads of this one sleep.
@@ -220,7 +220,7 @@ class Agent:
             return
         self.running = False
         self._older_threads = None
-        thread_labels.agent_stopped()
+        labelling.agent_stopped()
         fork_warning.silence(False)
         stop = _stopper(self.pyroscope)
         ended = self._uploader.run(stop, EXIT_SECONDS) if self._keeper is None else self._keeper.stop(stop, EXIT_SECONDS)
@@ -254,7 +254,7 @@ class Agent:
                 except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.configure
                     report("give way to the application's Pyroscope agent")
             older_threads = thread_ids()
-            guarded("leave CPU clocks")(thread_labels.use_cpu_clocks)(self.tags, 0)
+            guarded("leave CPU clocks")(labelling.use_cpu_clocks)(self.tags, 0)
             # What is given by position may be anything, and other implementations have thread ids of their own accord.
             by_thread = (
                 bool(args[1:])
@@ -296,7 +296,7 @@ def _watch(writer: Any, name: str, *, add: bool) -> Callable[[], None]:
     def tag(key: Any, value: Any) -> Any:
         result = original(key, value)
         try:
-            thread_labels.tag_of_application(add, key, value)
+            labelling.tag_of_application(add, key, value)
         except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.add_thread_tag
             report("follow the application's own tags")
         return result

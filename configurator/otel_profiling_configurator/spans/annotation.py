@@ -15,9 +15,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 
 from ..guard import is_of_signal_handler, report
-from ..threads.thread_labels import NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE
 from . import local_roots
-from .labels import SAMPLED, LabelRules, SpanLabels
+from .labels import NO_SPAN, NOT_OURS, SAMPLED, SPAN_ATTRIBUTE, LabelRules, SpanLabels
 from .profile_id import set_profile_id
 from .renames import follow_renames, followed
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import weakref
 
-from opentelemetry.trace import SpanContext
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, SpanContext, set_span_in_context
 
 from .scope import Scope
 
@@ -121,6 +122,25 @@ def span_labels(owner: int, trace_flags: int, values: Values, process: object = 
     labels.process = process
     labels.serves = serves
     return labels
+
+
+SPAN_ATTRIBUTE = "_otel_profiling_labels"
+"""Attribute of a span object that holds its `SpanLabels`. Hot paths spell it out."""
+
+(CURRENT_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
+"""Key of the current span in a context. Learnt through the API, which has no public name for it."""
+
+NOT_OURS = span_labels(0, False, NO_LABELS)
+"""Labels of every span that we did not start: an API-only one, or another provider's."""
+
+
+class _NoSpan:
+    """What a context without a span is taken to have, so that hot paths need not ask."""
+
+    _otel_profiling_labels = NOT_OURS
+
+
+NO_SPAN = _NoSpan()
 
 
 class LabelRules:

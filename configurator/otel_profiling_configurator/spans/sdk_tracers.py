@@ -22,10 +22,9 @@ from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, Span
 from opentelemetry.util.types import Attributes
 
 from ..guard import report
-from ..threads.thread_labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE
 from . import local_roots, renames
 from .annotation import TRACE_FLAGS, annotate, annotate_unusual, annotating_any
-from .labels import LabelRules
+from .labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE, LabelRules
 from .local_roots import COMMANDS
 
 _OURS = "_otel_profiling_scopes"

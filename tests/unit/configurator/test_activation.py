@@ -31,12 +31,11 @@ from otel_profiling_configurator import (
 )
 from otel_profiling_configurator.agent import agent as agents
 from otel_profiling_configurator.agent import descriptors, process_models
-from otel_profiling_configurator.context import following
+from otel_profiling_configurator.context import following, labelling
 from otel_profiling_configurator.process_state import process_state
 from otel_profiling_configurator.spans import tracer_provider
-from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
-from otel_profiling_configurator.threads import by_thread, thread_labels
-from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES, SPAN_ATTRIBUTE
+from otel_profiling_configurator.threads import by_thread
 
 from ...c_functions import all_functions
 from .fakes import Caching, Pyroscope, expected, pairs_of, run_prepared
@@ -372,14 +371,14 @@ def test_deactivated_while_waiting(sdk_provider: TracerProvider, pyroscope: Pyro
 
 STEPS: list[tuple[Any, str]] = [
     (tracer_provider, "install"),
-    (thread_labels, "install"),
+    (labelling, "install"),
     (following, "install"),
     (agents, "Tags"),
     (agents.Agent, "watch_application"),
     (agents.Agent, "watch_labels"),
     (agents.Agent, "start"),
     (agents.Agent, "stop_at_exit"),
-    (thread_labels, "refresh"),
+    (labelling, "refresh"),
     (activation, "_register_fork_hook"),
 ]
 

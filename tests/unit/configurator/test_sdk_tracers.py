@@ -23,8 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, get_current_span, set_span_in_context, use_span
 from otel_profiling_configurator import ProfilingTracerProvider, Scope
 from otel_profiling_configurator.spans import local_roots, sdk_tracers
-from otel_profiling_configurator.spans.labels import LabelRules, SpanLabels
-from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator.spans.labels import SPAN_ATTRIBUTE, LabelRules, SpanLabels
 
 from .fakes import Caching, Tags, expected, pairs_of, span_context
 

@@ -19,12 +19,11 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import set_span_in_context
-from otel_profiling_configurator.context import following, thread_context
+from otel_profiling_configurator.context import following, labelling, thread_context
 from otel_profiling_configurator.native import native
 from otel_profiling_configurator.spans import renames
 from otel_profiling_configurator.spans.scope import Scope
 from otel_profiling_configurator.spans.tracer_provider import ProfilingTracerProvider
-from otel_profiling_configurator.threads import thread_labels
 
 from ...context_reader import Reader, is_supported
 from .fakes import Tags, on_a_thread, skip_if_pure
@@ -46,7 +45,7 @@ def publishing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         span_name_scope: Scope = Scope.ROOT,
     ) -> trace.Tracer:
         provider = provider or TracerProvider(shutdown_on_exit=False)
-        undos.append(thread_labels.install(Tags(), names or {}))
+        undos.append(labelling.install(Tags(), names or {}))
         undo, why_python = following.install()
         assert not why_python
         undos.append(undo)
@@ -274,7 +273,7 @@ def test_process_id_of_a_child(publishing: Callable[..., trace.Tracer]) -> None:
     if child == 0:
         try:
             assert not mappings()
-            thread_labels.after_fork_in_child()
+            labelling.after_fork_in_child()
             thread_context.after_fork_in_child()
             context = Reader(os.getpid()).process_context()
             assert context is not None

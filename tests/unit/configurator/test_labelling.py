@@ -10,10 +10,9 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
-from otel_profiling_configurator.spans.labels import LabelRules
+from otel_profiling_configurator.context import labelling
+from otel_profiling_configurator.spans.labels import CURRENT_SPAN, SPAN_ATTRIBUTE, LabelRules
 from otel_profiling_configurator.spans.scope import Scope
-from otel_profiling_configurator.threads import thread_labels
-from otel_profiling_configurator.threads.thread_labels import CURRENT_SPAN, SPAN_ATTRIBUTE
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context
 
@@ -94,7 +93,7 @@ def test_labels_that_changed(following: Tags) -> None:
     token = attach(context_with(labels))
     labels.rename("GET /users")
     assert following.current() == expected(TRACE, SPAN, "GET")
-    thread_labels.refresh()
+    labelling.refresh()
     assert following.current() == expected(TRACE, SPAN, "GET /users")
     detach(token)
     assert following.current() == {}
@@ -141,7 +140,7 @@ def test_new_agent_inside_a_span(following: Tags) -> None:
     assert labelled.acquire(timeout=10)
     token = attach(A)
     following.clear()
-    thread_labels.agent_started(following, aliases=True)
+    labelling.agent_started(following, aliases=True)
     assert following.current() == LABELS_OF_A
     proceed.release()
     thread.join(10)
@@ -152,12 +151,12 @@ def test_new_agent_inside_a_span(following: Tags) -> None:
 def test_agent_that_stops_inside_a_span(following: Tags) -> None:
     """Switches go on without harm, and the next agent gets the labels that are current when it starts."""
     token = attach(A)
-    thread_labels.agent_stopped()
+    labelling.agent_stopped()
     following.clear()
     inner = attach(context_with(root_labels("b", 0xB)))
     detach(inner)
     following.clear()
-    thread_labels.agent_started(following, aliases=True)
+    labelling.agent_started(following, aliases=True)
     assert following.current() == LABELS_OF_A
     detach(token)
     assert following.current() == {}
@@ -166,26 +165,26 @@ def test_agent_that_stops_inside_a_span(following: Tags) -> None:
 def test_why_labels_are_kept_by_thread(following: Tags, form: str) -> None:
     """It is said in words that fit into a sentence."""
     assert following.current() == {}
-    why = thread_labels.why_by_thread()
+    why = labelling.why_by_thread()
     assert why == ("contexts are followed in Python" if form == "python" else "the agent is not the native one")
 
 
 def test_tags_of_the_application_by_thread(following: Tags) -> None:
     """Stay as the agent has them: nothing hides them."""
     following.add_thread_tag("job", "nightly")
-    thread_labels.tag_of_application(True, "job", "nightly")
+    labelling.tag_of_application(True, "job", "nightly")
     token = attach(A)
     assert following.current() == {**LABELS_OF_A, "job": "nightly"}
     detach(token)
     assert following.current() == {"job": "nightly"}
     following.remove_thread_tag("job", "nightly")
-    thread_labels.tag_of_application(False, "job", "nightly")
+    labelling.tag_of_application(False, "job", "nightly")
 
 
 def test_no_aliases_to_give_up(following: Tags) -> None:
     """By thread there is nothing that the agent could fail to see."""
     assert following.current() == {}
-    assert thread_labels.give_up_aliases_if_unseen() is False
+    assert labelling.give_up_aliases_if_unseen() is False
 
 
 def test_spans_of_others(following: Tags) -> None:
