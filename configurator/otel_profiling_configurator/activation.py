@@ -20,7 +20,7 @@ from .agent import agent as agents
 from .agent import fork_warning, process_models, resource_labels
 from .agent.late_start import LateStart
 from .agent.server_watch import ServerWatch
-from .context import following, forked_pools
+from .context import following, forked_pools, thread_context
 from .interpreters import is_main_interpreter
 from .log import logger
 from .process_state import process_state
@@ -108,21 +108,30 @@ class _Activation:
 
     def _start(self, provider: TracerProvider) -> None:
         is_used = "pyroscope" in sys.modules
-        pyroscope = agents.load()
-        if pyroscope is None:
-            return
         wanted = self._settings
+        is_alone = wanted.thread_context and not wanted.agent_enabled
+        pyroscope = agents.load(is_needed=not is_alone)
+        if pyroscope is None and not is_alone:
+            return
         if not isinstance(provider, ProfilingTracerProvider):
             wrapper = ProfilingTracerProvider(provider, wanted.span_id_scope, wanted.span_name_scope)
             provider = cast(TracerProvider, wrapper)
             self._undos.append(tracer_provider.install(provider))
         self._provider = provider
         self._undos.append(sdk_tracers.install(LabelRules(wanted.span_id_scope, wanted.span_name_scope)))
-        self._agent = agents.Agent(pyroscope, wanted)
-        self._undos.append(thread_labels.install(self._agent.tags, self._baggage_names(), aliases=wanted.aliases))
+        self._agent = None if pyroscope is None else agents.Agent(pyroscope, wanted)
+        tags = agents.NoTags() if self._agent is None else self._agent.tags
+        baggage_names = self._baggage_names()
+        self._undos.append(thread_labels.install(tags, baggage_names, aliases=wanted.aliases))
         undo, self._why_python = following.install()
         self._undos.append(undo)
         self._undos.append(forked_pools.install())
+        if wanted.thread_context:
+            self._publish_contexts(provider, baggage_names)
+        if self._agent is None:
+            thread_labels.refresh()
+            _register_fork_hook()
+            return
         self._undos.append(self._agent.watch_application(_relabel))
         self._undos.append(self._agent.watch_labels())
         if wanted.agent_enabled:
@@ -144,6 +153,25 @@ class _Activation:
             thread_labels.agent_started(self._agent.tags, aliases=False)
         thread_labels.refresh()
         _register_fork_hook()
+
+    def _publish_contexts(self, provider: TracerProvider, baggage_names: Mapping[str, str]) -> None:
+        """Tell profilers outside the process of spans and of the resource; a warning where nothing else is to be done."""
+        why_not = self._why_python
+        if not why_not:
+            try:
+                self._undos.append(thread_context.install(provider, baggage_names.values()))
+            except RuntimeError as error:
+                why_not = str(error)
+            except Exception:  # noqa: BLE001 - labels and the agent go on
+                guard.report("tell profilers outside the process of spans")
+        if why_not and self._agent is None:
+            logger.warning(
+                "nothing is profiled: the agent is off, and profilers outside the process can't be told of spans (%s). "
+                "Install a wheel of otel-profiling-configurator for this Python on Linux, or set OTEL_PROFILING_ENABLED=false.",
+                why_not,
+            )
+        elif not why_not and process_models.is_uwsgi() and not self._settings.agent_enabled:
+            process_models.in_each_uwsgi_worker(_start_in_worker)
 
     def _start_agent(self, agent: agents.Agent, threads: bool = True) -> bool:
         """Start the agent, what ends it and what listens to it; whether it has started.
@@ -185,7 +213,9 @@ class _Activation:
         if not agent.words_are_caught:
             return  # the agent's words go to standard error as they are
         wanted = self._settings
-        self._watch = ServerWatch(wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent)
+        self._watch = ServerWatch(
+            wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent, self._check
+        )
         self._watch.start()
         self._undos.append(self._watch.stop)
 
@@ -200,6 +230,12 @@ class _Activation:
             finally:
                 self._due = False
             _relabel()
+
+    def _check(self) -> None:
+        """Do without aliases where this agent turns out to read threads in another way; and without what goes with them."""
+        if thread_labels.give_up_aliases_if_unseen():
+            self._restart_agent()
+            logger.info("samples are labelled by thread from now on: %s", thread_labels.why_by_thread())
 
     def _baggage_names(self) -> Mapping[str, str]:
         """Return which baggage entries become labels: none of a name that each profile carries already."""
@@ -231,7 +267,8 @@ class _Activation:
         Nor may a thread of ours want the GIL there: Python has not made it anew, so that it may still count a thread of the
         parent among those that wait, and then the first time that two threads want it, both wait for ever (glibc, uWSGI 2.0).
         """
-        if self._agent is not None and not self._agent.running:
+        thread_context.after_fork_in_child()
+        if self._settings.agent_enabled and self._agent is not None and not self._agent.running:
             thread_labels.after_fork_in_child()
             local_roots.begin_process()
             self._start_agent(self._agent, threads=os.getpid() == self._process)
@@ -260,6 +297,7 @@ class _Activation:
         """
         thread_labels.after_fork_in_child()
         fork_warning.end_fork()
+        guard.guarded("publish the process context")(thread_context.after_fork_in_child)()
         if self._agent is not None:
             try:
                 # A provider that follows forks has updated its resource by now: its hook came first.

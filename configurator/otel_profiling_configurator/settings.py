@@ -80,6 +80,8 @@ class Settings:
     pyroscope-io does by default. False: threads that the kernel calls runnable."""
     aliases: bool = True
     """Whether the agent's library may be led to find labels by aliases (see `native/agent_library.c`); False: by thread."""
+    thread_context: bool = True
+    """Whether profilers outside the process are told the current span of each thread (see `context/thread_context.py`)."""
     log_level: int = logging.WARNING
     """A `logging` level, for this package."""
     instance_id: str = ""
@@ -116,6 +118,7 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "upload_interval": reader.get(_seconds, names.OTEL_PROFILING_UPLOAD_INTERVAL, "PYROSCOPE_UPLOAD_INTERVAL"),
         "gil_only": reader.get(_boolean, names.OTEL_PROFILING_GIL_ONLY),
         "aliases": reader.get(_boolean, names.OTEL_PROFILING_ALIASES),
+        "thread_context": reader.get(_boolean, names.OTEL_PROFILING_THREAD_CONTEXT),
         "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
     }
     values["instance_id"] = _instance_id(environ.get(RESOURCE_ATTRIBUTES, ""))

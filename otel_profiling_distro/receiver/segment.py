@@ -140,8 +140,7 @@ class Segment:
                 part = self.traces.get(span.trace_id)
                 if part is None:
                     part = self.traces[span.trace_id] = TracePart(span.start_ns, span.end_ns, span)
-                part.add(span)
-                part.spans.append(len(self.spans))
+                part.add(span, batch.source.service, len(self.spans))
                 self.spans.append(span)
                 if span.profile_id is not None:
                     self.owners[batch.source.service, span.name] += 1

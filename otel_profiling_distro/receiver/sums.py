@@ -70,11 +70,14 @@ class TracePart:
     first: SpanRecord
     """The root, or else the earliest span."""
     failed: bool = False
+    services: set[str] = field(default_factory=set)
     spans: list[int] = field(default_factory=list)
     """Indices in the segment's `spans`."""
 
-    def add(self, span: SpanRecord) -> None:
-        """Count a span in, but for its index."""
+    def add(self, span: SpanRecord, service: str, index: int) -> None:
+        """Count a span in."""
+        self.services.add(service)
+        self.spans.append(index)
         self.start_ns = min(self.start_ns, span.start_ns)
         self.end_ns = max(self.end_ns, span.end_ns)
         self.failed = self.failed or span.failed

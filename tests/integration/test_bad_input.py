@@ -13,7 +13,7 @@ PARSED = {
     "SAMPLE_RATE",
     "UPLOAD_INTERVAL",
     "GIL_ONLY",
-    "STAND_INS",
+    "ALIASES",
     "LOG_LEVEL",
     "ENABLED",
     "AGENT_ENABLED",

@@ -12,7 +12,7 @@ runs one suite. That needs Python 3.11 or later. For each suite:
    (``profiled``).
 3. Where a test did well in the first run only, the files that have such tests run again, both ways. A test that does not do
    the same again is unstable: it is told apart, and does not count.
-4. What is left runs once more with OpenTelemetry, and as if we were not installed (``traced``). What fails there as well is
+4. What is left runs twice more with OpenTelemetry, and as if we were not installed (``traced``). What fails both times is
    OpenTelemetry's own doing. The rest is ours, and makes the run fail, unless ``known.toml`` has the test and a reason.
 
 A process that ends too early, or makes no progress, costs the test that it was in. The other tests run in another process.

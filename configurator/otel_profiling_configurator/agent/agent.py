@@ -31,8 +31,12 @@ FORK_SECONDS = 0.02
 """Longest that a fork waits for the agent's threads to sleep. Threads of other native libraries can't be told from them."""
 
 
-def load() -> ModuleType | None:
-    """Import and return `pyroscope`; None, after a warning, if that is impossible here."""
+def load(*, is_needed: bool = True) -> ModuleType | None:
+    """Import and return `pyroscope`; None, after a warning, if that is impossible here.
+
+    Args:
+        is_needed: False: there is something to do without it, too, and no warning.
+    """
     try:
         if sys.implementation.name != "cpython":
             raise ImportError(f"pyroscope-io needs CPython, this is {sys.implementation.name}")
@@ -43,13 +47,26 @@ def load() -> ModuleType | None:
         with fork_warning.importing():
             return importlib.import_module("pyroscope")
     except Exception as error:  # noqa: BLE001 - a native module for another libc or interpreter may raise anything
-        logger.warning(
-            "profiling is off, traces go on: pyroscope-io can't be loaded (%s: %s). "
-            "Install pyroscope-io for this interpreter and libc, or set OTEL_PROFILING_ENABLED=false.",
-            type(error).__name__,
-            error,
-        )
+        if is_needed:
+            logger.warning(
+                "profiling is off, traces go on: pyroscope-io can't be loaded (%s: %s). "
+                "Install pyroscope-io for this interpreter and libc, or set OTEL_PROFILING_ENABLED=false.",
+                type(error).__name__,
+                error,
+            )
+        else:
+            logger.info("no agent can be labelled: pyroscope-io can't be loaded (%s: %s)", type(error).__name__, error)
         return None
+
+
+class NoTags:
+    """Stands for an agent's `Tags` where there is none and will be none."""
+
+    def add_thread_tag(self, key: str, value: str, /) -> None:
+        """Do nothing."""
+
+    def remove_thread_tag(self, key: str, value: str, /) -> None:
+        """Do nothing."""
 
 
 class Tags:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..guard import guarded
+from ..log import forget_thread
 from ..threads.os_threads import allocate_lock, start_thread
 from . import signals
 
@@ -52,6 +53,7 @@ class LateStart:
         pause.acquire()
         pause.acquire(timeout=SECONDS)
         self._take(turn)
+        forget_thread()
 
     def _take(self, turn: Any) -> None:
         """Start, if nobody else has taken this turn."""

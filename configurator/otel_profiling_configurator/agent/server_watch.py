@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..guard import report
-from ..log import logger
+from ..log import forget_thread, logger
 from ..threads.os_threads import allocate_lock, start_thread
 from . import signals, words
 
@@ -36,14 +36,21 @@ class ServerWatch:
         upload_interval: Seconds between uploads.
         take_words: Returns what the agent's library has said since the last call; empty for nothing.
         restart: Starts the agent again.
+        check: Looks whether all else is as it should be.
     """
 
     def __init__(
-        self, server: str, upload_interval: float, take_words: Callable[[], bytes], restart: Callable[[], None]
+        self,
+        server: str,
+        upload_interval: float,
+        take_words: Callable[[], bytes],
+        restart: Callable[[], None],
+        check: Callable[[], None],
     ) -> None:
         self._interval = upload_interval
         self._take_words = take_words
         self._restart = restart
+        self._check = check
         self._losses = Losses(server, CALM * upload_interval)
         self._restarted = -RESTART_SECONDS
         self._stopped_at = ""
@@ -106,11 +113,14 @@ class ServerWatch:
         while not end.acquire(timeout=self._interval):
             try:
                 self.look(time.monotonic())
+                self._check()
             except Exception:  # noqa: BLE001 - nobody waits for this thread
                 try:
                     report("listen to the agent")
                 except Exception:  # noqa: BLE001 - in tests of ours, or the interpreter is going away
                     return
+            finally:
+                forget_thread()
 
     def _say(self, line: str) -> None:
         with self._speaking:

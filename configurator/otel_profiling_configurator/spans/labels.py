@@ -79,6 +79,8 @@ class SpanLabels:
     """Whether the span, or one above it in this process, is of the kind ``SERVER`` or ``CONSUMER``."""
     keeps_name: bool
     root: SpanLabels
+    span_context: SpanContext
+    """Of the span that readers outside the process are told of, sampled or not: the local root, or by the scope the owner."""
     label_set: object
     """The native module's: set and read there only."""
     __slots__ = (
@@ -90,6 +92,7 @@ class SpanLabels:
         "process",
         "root",
         "serves",
+        "span_context",
         "trace_flags",
         "values",
     )
@@ -151,6 +154,8 @@ class LabelRules:
             labels.values = (_to_bytes(span_context[0], 16).hex(), own_id, name)
         else:
             labels.values = ("", "", name)
+        if self._span_ids:
+            labels.span_context = span_context
         if not self._span_names:
             labels.keeps_name = True
         return labels
@@ -175,6 +180,10 @@ class LabelRules:
         name_label = label_value(name) if self._own_span_names else root_name
         labels = span_labels(span_id, trace_flags, (trace_label, id_label, name_label), process, parent.serves)
         labels.root = root  # not on the root itself: that would be a reference cycle
+        if self.own_span_ids:
+            labels.span_context = span_context
+        elif self._span_ids and hasattr(root, "span_context"):  # one by another provider's scopes may have none
+            labels.span_context = root.span_context
         if not self._own_span_names:
             root.inherit(labels)
         return labels

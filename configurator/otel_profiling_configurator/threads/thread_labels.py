@@ -137,9 +137,10 @@ def after_fork_in_child() -> None:
 
 def give_up_aliases_if_unseen() -> bool:
     """Keep labels by thread where the agent turns out to read threads in another way; return whether it does."""
-    global _why_by_thread  # noqa: PLW0603 - the agent is the process's
+    global _aliases_wanted, _why_by_thread  # noqa: PLW0603 - the agent is the process's
     if not (_is_native and native.is_unseen()):
         return False
+    _aliases_wanted = False
     native.by_thread()
     _why_by_thread = "the agent reads threads in another way"
     refresh()

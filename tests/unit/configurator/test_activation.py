@@ -824,7 +824,7 @@ def test_sampler_that_has_stopped(pyroscope: Pyroscope, monkeypatch: pytest.Monk
     watches: list[dict[str, Any]] = []
     monkeypatch.setattr(activation, "ServerWatch", lambda *args: watches.append(args) or SimpleNamespace(start=int, stop=int))
     activate()
-    *_, restart = watches[0]
+    *_, restart, _ = watches[0]
     with trace.get_tracer("test").start_as_current_span("GET /") as span:
         restart()
         assert pyroscope.tags.current() == pairs_of(span)
@@ -901,6 +901,7 @@ def test_second_copy(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, requ
     assert len(pyroscope.agents) == 1
     assert pyroscope.running
     assert hooks == []
+    run_a_span(pyroscope)
 
 
 @pytest.mark.usefixtures("global_provider")
