@@ -96,9 +96,7 @@ SERVERS = {
         RQ,
         TASKS,
         rq_client,
-        # A job's process leaves with `os._exit`, so that what was sampled since the last upload is lost.
-        environment=NO_COMMANDS | {"WORK_TIMES": "30", "OTEL_PROFILING_UPLOAD_INTERVAL": "1s"},
-        request_seconds=30 * REQUEST_SECONDS,
+        environment=NO_COMMANDS,
         beside=redis,
         at_once=False,
         outside=False,
@@ -158,7 +156,6 @@ def test_application(receiver, name):
     assert_routes_have_their_work(SERVERS[name], receiver, share, least=share)
 
 
-@pytest.mark.xfail(reason="the span of a whole command is still a local root, and the only one below it")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_application_that_a_command_starts(receiver, name):
     """A request is a unit of work of its own also where the span of a whole command is above it."""

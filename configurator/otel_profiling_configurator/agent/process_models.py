@@ -1,9 +1,9 @@
 """Forks that Python's fork hooks and exits that `atexit` never hear of.
 
-uWSGI forks in C and calls no Python hook. Children of `multiprocessing` (and so of `concurrent.futures`) and workers of Celery
-leave with ``os._exit``, which skips `atexit`. Each has a hook of its own, and those are used: a wrapper around ``os._exit``
-would also catch the programs that call it because they must leave at once. uvicorn, when it has shut down on SIGTERM, raises
-that signal again with its default action, so that whoever waits for the process sees why it ended.
+uWSGI forks in C and calls no Python hook. Children of `multiprocessing` (and so of `concurrent.futures`), workers of Celery
+and RQ's processes for one job leave with ``os._exit``, which skips `atexit`. Each has a hook of its own, and those are used: a
+wrapper around ``os._exit`` would also catch the programs that call it because they must leave at once. uvicorn, when it has
+shut down on SIGTERM, raises that signal again with its default action, so that whoever waits for the process sees why it ended.
 """
 
 from __future__ import annotations
@@ -72,6 +72,26 @@ def in_children(begin: Callable[[], None], stop: Callable[[], None]) -> None:
     if "celery.signals" in sys.modules and "celery" not in _arranged:
         _arranged.add("celery")
         sys.modules["celery.signals"].worker_process_shutdown.connect(lambda **_: stop(), weak=False)
+    for module in ("rq.worker", "rq.worker.base"):
+        if module in sys.modules and module not in _arranged:
+            _arranged.add(module)
+            _after_each_job(sys.modules[module], stop)
+
+
+def _after_each_job(module: ModuleType, stop: Callable[[], None]) -> None:
+    """Have `stop` called in a process that RQ has forked for one job, when that is done (rq 1.16 to 2.6 at least)."""
+    for owner in {value for value in vars(module).values() if isinstance(value, type) and "perform_job" in vars(value)}:
+        original = vars(owner)["perform_job"]
+
+        @functools.wraps(original)
+        def perform_job(self: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
+            try:
+                return _original(self, *args, **kwargs)
+            finally:
+                if getattr(self, "_is_horse", False):
+                    stop()
+
+        owner.perform_job = perform_job  # type: ignore[attr-defined] # a class found at run time
 
 
 def before_fatal_signal(stop: Callable[[], None]) -> Callable[[], None]:

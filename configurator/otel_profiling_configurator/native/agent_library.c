@@ -29,6 +29,10 @@ _Static_assert(sizeof(pthread_t) == sizeof(uint64_t), "an alias is taken for a t
  * holds the GIL, the second whose stack it reads, and it drops a sample where they differ. */
 enum {LONGEST_BETWEEN = 100 * 1000};
 
+/* What `is_between` of a thread is while the sampler has still to copy something for the sample, and after a switch that could not
+ * wait for that. */
+enum {BETWEEN = 1, LEFT = 2};
+
 /* Samples without such a wait after one that was in vain: with very many threads, the second copy comes too late. */
 enum {SAMPLES_WITHOUT = 16};
 
@@ -149,7 +153,7 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
     if (is_first || atomic_load(&uses_clocks)) {
         atomic_store(&thread->copied_at, nanoseconds(CLOCK_MONOTONIC));
         atomic_store(&thread->sample, sample);
-        atomic_store(&thread->is_between, 1);
+        atomic_store(&thread->is_between, BETWEEN);
     }
     uint64_t alias = atomic_load(&thread->alias);
     if (alias != 0) {
@@ -174,6 +178,13 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
         return -1;
     }
     ssize_t copied = process_vm_readv(process, local, locals, remote, remotes, flags);
+    if (being_read != NULL && atomic_load(&being_read->is_between) == LEFT) {
+        /* The sampler was stopped in the middle, and what it has read since may be another span's. It gives the sample up. */
+        being_read = NULL;
+        cpu_clocks_refund();
+        errno = EFAULT;
+        return -1;
+    }
     if (being_read != NULL && --copies_left == 0) {
         atomic_store(&being_read->is_between, 0);
         being_read = NULL;
@@ -324,14 +335,19 @@ agent_library_writing(void)
 void
 agent_library_give(Thread *thread, uint64_t alias)
 {
-    for (int turn = 1; atomic_load(&thread->is_between); turn++) {
+    for (int turn = 1; atomic_load(&thread->is_between) == BETWEEN; turn++) {
         unsigned long sample = atomic_load(&samples);
-        if (atomic_load(&thread->sample) != sample || sample < wait_from) {
+        if (atomic_load(&thread->sample) != sample) {
+            break;
+        }
+        if (sample < wait_from) {
+            atomic_store(&thread->is_between, LEFT);
             break;
         }
         if (turn % 16 == 0) {
             if (nanoseconds(CLOCK_MONOTONIC) > atomic_load(&thread->copied_at) + LONGEST_BETWEEN) {
                 wait_from = sample + SAMPLES_WITHOUT;
+                atomic_store(&thread->is_between, LEFT);
                 break;
             }
             if (turn % 128 == 0) {

@@ -59,7 +59,8 @@ static size_t count, active, room, in_turn;
 
 static struct {
     const PyThreadState *state;
-    int times;
+    int times;      /* left */
+    int64_t credit; /* that they stand for */
 } due[MOST_DUE];
 static size_t due_count, due_now;
 
@@ -339,6 +340,7 @@ cpu_clocks_choose(const void *head)
         }
         entry->credit -= times * one;
         due[due_count].state = entry->state;
+        due[due_count].credit = times * one;
         due[due_count++].times = times < MOST_AT_ONCE ? (int)times : MOST_AT_ONCE;
     }
     return due_count == 0 ? NULL : due[0].state;
@@ -360,6 +362,18 @@ cpu_clocks_next(const void *address, const void **next)
     due_now++;
     *next = due_now < due_count ? due[due_now].state : NULL;
     return 1;
+}
+
+void
+cpu_clocks_refund(void)
+{
+    for (size_t i = 0; i < due_count; i++) {
+        size_t place = find_entry(due[i].state);
+        if (place < count) {
+            entries[place].credit += due[i].credit;
+        }
+    }
+    due_count = due_now = 0;
 }
 
 void
@@ -393,6 +407,7 @@ cpu_clocks_after_fork(void)
 
 const void *cpu_clocks_choose(const void *head) { return head; }
 int cpu_clocks_next(const void *address, const void **next) { return 0; }
+void cpu_clocks_refund(void) {}
 void cpu_clocks_wake(Thread *thread) {}
 int cpu_clocks_start(int64_t sampling_period) { return 0; }
 void cpu_clocks_after_fork(void) {}

@@ -204,6 +204,8 @@ int cpu_clocks_start(int64_t period);
 const void *cpu_clocks_choose(const void *head);
 /* The sampler has copied a state: whether it is to read another one next than that leads to. For the sampler's thread. */
 int cpu_clocks_next(const void *address, const void **next);
+/* The sample that has begun comes to nothing: what it stood for is owed again. For the sampler's thread. */
+void cpu_clocks_refund(void);
 /* The thread has switched to a label set: it is at work. */
 void cpu_clocks_wake(Thread *thread);
 void cpu_clocks_after_fork(void);

@@ -43,6 +43,31 @@ def test_children_of_multiprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == []
 
 
+def test_jobs_of_rq(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was forked for one job stops its agent after that; a worker that works itself does not."""
+
+    class Worker:
+        def __init__(self, is_horse: bool) -> None:
+            self._is_horse = is_horse
+
+        def perform_job(self, job: str, queue: str = "default") -> str:
+            if job == "fails":
+                raise ValueError(job)
+            return f"{job} of {queue}"
+
+    monkeypatch.setattr(process_models, "_arranged", set())
+    monkeypatch.setitem(sys.modules, "rq.worker", SimpleNamespace(Worker=Worker))  # type: ignore[arg-type] # plays a module
+    calls: list[str] = []
+    for _ in range(3):
+        process_models.in_children(lambda: None, lambda: calls.append("stop"))
+    assert Worker(is_horse=False).perform_job("job", queue="q") == "job of q"
+    assert calls == []
+    assert Worker(is_horse=True).perform_job("job") == "job of default"
+    with pytest.raises(ValueError, match="fails"):
+        Worker(is_horse=True).perform_job("fails")
+    assert calls == ["stop", "stop"]
+
+
 def test_workers_of_celery(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their own signal is followed, and kept alive."""
     receivers: list[Any] = []
