@@ -415,7 +415,8 @@ choose_who_goes_on(void)
         int is_there = look_at(entry);
         if (is_there) {
             unexplained -= entry->advanced;
-            if ((entry->advanced * 10 >= elapsed * 6 && is_runnable(entry)) || nanoseconds(entry->clock) > entry->used) {
+            /* If the sampler was kept waiting, what it met is whoever went to sleep. */
+            if ((entry->advanced * 10 >= elapsed * 8 && elapsed < 5 * ASIDE && is_runnable(entry)) || nanoseconds(entry->clock) > entry->used) {
                 is_there = choose_one(entry);
             }
             entry->is_new = 0;
