@@ -1,9 +1,9 @@
 """How close sampled time is to CPU time: this project, `pyroscope-io` alone and ddtrace's profiler, on the same work.
 
 Each figure is a process of its own. Its threads, or tasks, have a span and a function each, and use some seconds of CPU time
-by `time.thread_time`. The share is what a profiler shows of that function, divided by it: 1.00 is the truth, 0 is work that it does
-not show, and more than 1 is waiting that it shows as work. With ours a sample must have the label of its function's span, too; the
-seconds that have not are beside it. Where a case has several spans, the furthest of them from 1 is in brackets.
+by `time.thread_time`. The share is what a profiler shows of that function, divided by it: 1.00 is the truth, 0 is work that it
+does not show, and more than 1 is waiting that it shows as work. With ours a sample must have the label of its function's span,
+too; the seconds that have not are beside it. Where a case has several spans, the furthest of them from 1 is in brackets.
 
 A last table has the CPU time of all threads that are not the application's, as a share of a core, by the number of idle ones.
 

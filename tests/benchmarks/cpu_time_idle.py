@@ -20,7 +20,7 @@ def start_idle(count: int) -> threading.Event:
 
 
 def share_of_core(configuration: str, target: str, idle: int, seconds: float) -> float:
-    """Return the CPU time of all threads but the application's, one busy one and so many idle ones, for each second of the clock."""
+    """Return the CPU time a second of all threads but the application's: a busy one, and so many idle ones."""
     older = {threading.get_ident()}
     stop = profiler.start(configuration, target)
     before = threading.enumerate()

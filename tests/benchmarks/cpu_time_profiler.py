@@ -1,4 +1,4 @@
-"""Profilers that the CPU benchmark compares: how each is started in a process, and the seconds that it shows of each span's work."""
+"""Profilers that the CPU benchmark compares: how each is started in a process, and the seconds that it shows by span."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work whose sampled time is compared with its CPU time: each kind in threads or tasks with a span and a function of their own.
+"""The work whose sampled time is compared with its CPU time: threads or tasks with a span and a function each.
 
 A function's name says in every profiler's stacks whose work a sample is of; a span's name says it in ours, too.
 """

@@ -144,8 +144,27 @@ find_entry(const void *address)
     return i;
 }
 
+/* Until a thread has begun, 3.11 has the id of the thread that creates it in its state. Whether that is so here; if it was so of one
+ * that is known, that one is forgotten, to be found again. */
 static int
-add_entry(const void *address, const PyThreadState *copy)
+is_its_creators(clockid_t clock, const PyThreadState *copy, int *some_forgotten)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].clock == clock) {
+            PyThreadState other;
+            int is_there = copy_state(entries[i].state, &other) == 0 && other.id == entries[i].state_id;
+            if (is_there && other.id < copy->id) {
+                return 1;
+            }
+            *some_forgotten |= is_there;
+            forget_entry(i--);
+        }
+    }
+    return 0;
+}
+
+static int
+add_entry(const void *address, const PyThreadState *copy, int *some_forgotten)
 {
     if (count == room) {
         size_t wanted = room == 0 ? 64 : 2 * room;
@@ -158,7 +177,7 @@ add_entry(const void *address, const PyThreadState *copy)
     }
     clockid_t clock = cpu_clock(copy->native_thread_id);
     int64_t used = copy->native_thread_id == 0 ? -1 : nanoseconds(clock);
-    if (used < 0) {
+    if (used < 0 || is_its_creators(clock, copy, some_forgotten)) {
         return 0;  /* it is about to begin, or has ended: next time */
     }
     /* What a new thread has used is owed to it; what others used before there was a sampler is not. */
@@ -185,7 +204,7 @@ find_new(const void *head)
         if (i < count) {
             forget_entry(i);  /* another thread's, which has ended */
         }
-        if (copy.interp != state.interpreter || add_entry(address, &copy) < 0) {
+        if (copy.interp != state.interpreter || add_entry(address, &copy, &not_begun) < 0) {
             break;
         }
         not_begun |= find_entry(address) == count;
