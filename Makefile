@@ -26,7 +26,7 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick native-asan native-refleak
+.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick native-asan native-refleak bench-cpu
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
@@ -48,6 +48,7 @@ help:
 	@echo 'make bench    what it costs and how right it is, beside the plain SDK and pyroscope-otel, in tables and pictures;'
 	@echo '              needs wrk and an hour on a quiet machine; one at a time: make bench-startup, bench-cost,'
 	@echo '              bench-accuracy (13 minutes), bench-load (38 minutes), bench-pictures (what the others kept)'
+	@echo 'make bench-cpu    how close sampled time is to CPU time, and what idle threads cost; hours, ARGUMENTS picks figures'
 	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
@@ -206,9 +207,10 @@ bench: $(BENCH)/ready
 	@command -v wrk >/dev/null || { echo 'bench-load needs wrk: apt-get install wrk' >&2; exit 1; }
 	for part in startup cost accuracy load pictures; do $(MAKE) --no-print-directory bench-$$part || exit 1; done
 
-# Some minutes; not part of `make bench`, since it compares settings of the agent, not us with others.
-bench-gil: $(BENCH)/ready
-	$(BENCH)/bin/python tests/benchmarks/gil_only.py
+# Hours, if all of it is wanted; not part of `make bench`. ARGUMENTS picks figures, see its --help.
+bench-cpu: $(BENCH)/ready
+	mkdir -p $(FIGURES)
+	$(BENCH)/bin/python tests/benchmarks/cpu_time.py --json $(FIGURES)/cpu_time.json $(ARGUMENTS)
 
 bench-startup: $(BENCH)/ready
 	$(BENCH)/bin/python tests/benchmarks/startup.py

@@ -13,7 +13,6 @@ from .traffic import (
     DJANGO_SYNC,
     FLASK,
     GRPC,
-    REQUEST_SECONDS,
     STARLETTE,
     TASKS,
     UVICORN,

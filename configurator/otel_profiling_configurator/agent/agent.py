@@ -21,7 +21,7 @@ from ..guard import guarded, report
 from ..log import logger
 from ..settings import Settings
 from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
-from . import fork_warning, signals
+from . import c_library, fork_warning, signals
 from .descriptors import Keeper
 
 EXIT_SECONDS = 2.0
@@ -42,6 +42,9 @@ def load(*, is_needed: bool = True) -> ModuleType | None:
             raise ImportError(f"pyroscope-io needs CPython, this is {sys.implementation.name}")
         if not getattr(sys, "_is_gil_enabled", lambda: True)():  # asked before the import, which might switch the GIL on
             raise ImportError("pyroscope-io needs the GIL, this is a free-threaded Python that runs without it")
+        old_musl = c_library.too_old_musl()
+        if old_musl is not None:
+            raise ImportError(f"its wheels for musl need musl 1.2.4 or later (Alpine 3.18), and this is {old_musl}")
         if "pyroscope._native" in sys.modules:
             fork_warning.find()
         with fork_warning.importing():

@@ -5,9 +5,12 @@
  * each thread's CPU time. So before each sample the clocks of the threads that have been at work of late are read, and the sampler is
  * led to those that are due: one of its copies of a state leads to the next, and the first is found by a pointer that it copies.
  *
- * A thread is due when its clock is nearer to the next sampling period than to the one that was last sampled, once for each period. It is sampled
- * while it is seen at work, since a stack says what the CPU time was used for only then; or if it has been due for long and is never
- * seen at work, so that what its samples add up to is its clock.
+ * A thread is due when its clock is nearer to the next sampling period than to the one that was last sampled, once for each period. It
+ * is sampled when it is next seen at work, for all that is due then, since a stack says what CPU time is used for only there. A thread
+ * is at work while a processor runs it. That it is runnable says little: one that has just been woken is, too, and on a busy machine it
+ * may be for long, while its stack is where it waited; and of Python and native code, the one with the GIL would be seen more often.
+ * Where the sampler itself takes the processor from a thread, it steps aside for a moment and sees who goes on. A thread that is due
+ * for very long and is never seen at work is sampled wherever it is, so that what its samples add up to is its clock.
  *
  * All of it is called on the sampler's thread, without the GIL, but for `cpu_clocks_start` and `cpu_clocks_wake`. What it reads of
  * other threads' states it reads as the sampler does, so that one that ends meanwhile does no harm.
@@ -20,6 +23,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -33,14 +37,21 @@ enum {LOOKED_AT_IN_TURN = 8};
 /* Samples without any CPU time after which a thread is one of those. */
 enum {CALM = 100};
 
-/* Periods after which a thread is sampled that has used CPU time but was never seen at work. */
-enum {OVERDUE = 3};
+/* Periods after which a thread is sampled that has used CPU time but was never seen at work. Chance hardly does that, as it is seen
+ * once a period on average: this is for those whose work is always over when the sampler comes. */
+enum {OVERDUE = 20};
+
+/* How long the sampler asks to stay on a processor, in nanoseconds: less than others by default, and enough for its stacks. */
+enum {SHORT_TURN = 500 * 1000};
+
+/* How long the sampler steps aside, in nanoseconds. */
+enum {ASIDE = 100 * 1000};
 
 /* Most times that a thread is sampled at once: it was found late, or the sampler was. */
 enum {MOST_AT_ONCE = 100};
 
-/* Most threads that one sample is taken of: the sampler itself gives up at 4,096. */
-enum {MOST_DUE = 512};
+/* Most threads that one sample is taken of, and most times that one is taken: the sampler itself gives up at 4,096. */
+enum {MOST_DUE = 512, MOST_TIMES = 2048};
 
 typedef struct {
     const PyThreadState *state;
@@ -51,6 +62,7 @@ typedef struct {
     int64_t advanced;  /* at this look */
     int calm;          /* looks at which it had not advanced */
     int is_new;        /* it began after the sampler, and this is the first look */
+    int is_unsure;     /* it is due, and may be at work */
 } Entry;
 
 /* Those in front have been at work of late. */
@@ -63,6 +75,7 @@ static struct {
     int64_t credit; /* that they stand for */
 } due[MOST_DUE];
 static size_t due_count, due_now;
+static int64_t times_left;
 
 static _Atomic int64_t period;           /* in nanoseconds; 0 while all threads are sampled */
 static _Atomic unsigned long starts;     /* agents that have begun */
@@ -132,8 +145,27 @@ find_entry(const void *address)
     return i;
 }
 
+/* Until a thread has begun, 3.11 has the id of the thread that creates it in its state. Whether that is so here; if it was so of one
+ * that is known, that one is forgotten, to be found again. */
 static int
-add_entry(const void *address, const PyThreadState *copy)
+is_its_creators(clockid_t clock, const PyThreadState *copy, int *some_forgotten)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].clock == clock) {
+            PyThreadState other;
+            int is_there = copy_state(entries[i].state, &other) == 0 && other.id == entries[i].state_id;
+            if (is_there && other.id < copy->id) {
+                return 1;
+            }
+            *some_forgotten |= is_there;
+            forget_entry(i--);
+        }
+    }
+    return 0;
+}
+
+static int
+add_entry(const void *address, const PyThreadState *copy, int *some_forgotten)
 {
     if (count == room) {
         size_t wanted = room == 0 ? 64 : 2 * room;
@@ -146,7 +178,7 @@ add_entry(const void *address, const PyThreadState *copy)
     }
     clockid_t clock = cpu_clock(copy->native_thread_id);
     int64_t used = copy->native_thread_id == 0 ? -1 : nanoseconds(clock);
-    if (used < 0) {
+    if (used < 0 || is_its_creators(clock, copy, some_forgotten)) {
         return 0;  /* it is about to begin, or has ended: next time */
     }
     /* What a new thread has used is owed to it; what others used before there was a sampler is not. */
@@ -173,7 +205,7 @@ find_new(const void *head)
         if (i < count) {
             forget_entry(i);  /* another thread's, which has ended */
         }
-        if (copy.interp != state.interpreter || add_entry(address, &copy) < 0) {
+        if (copy.interp != state.interpreter || add_entry(address, &copy, &not_begun) < 0) {
             break;
         }
         not_begun |= find_entry(address) == count;
@@ -183,14 +215,10 @@ find_new(const void *head)
     is_searched = 1;
 }
 
-/* Whether a thread is at work at this moment, as far as that can be seen; it has used CPU time since the last look. */
+/* Whether the kernel calls a thread runnable. */
 static int
-is_at_work(const Entry *entry, int64_t elapsed)
+is_runnable(const Entry *entry)
 {
-    if (entry->advanced * 10 >= elapsed * 9 || nanoseconds(entry->clock) > entry->used) {
-        return 1;
-    }
-    /* It may have been stopped just for us, or wait for a processor. */
     char path[64], text[256];
     snprintf(path, sizeof path, "/proc/self/task/%u/stat", ~(unsigned)entry->clock >> 3 & 0x1FFFFFFF);
     int file = open(path, O_RDONLY | O_CLOEXEC);
@@ -201,6 +229,13 @@ is_at_work(const Entry *entry, int64_t elapsed)
     text[length < 0 ? 0 : length] = '\0';
     const char *after_name = strrchr(text, ')');
     return after_name != NULL && after_name[1] == ' ' && after_name[2] == 'R';
+}
+
+/* Whether a processor runs a thread, as far as that can be seen from another one; it has used CPU time since the last look. */
+static int
+is_at_work(const Entry *entry, int64_t elapsed)
+{
+    return entry->advanced * 10 >= elapsed * 9 || nanoseconds(entry->clock) > entry->used;
 }
 
 /* Read a thread's clock; whether the thread is still there. */
@@ -290,9 +325,32 @@ look_at_all(void)
     }
 }
 
+/* `struct sched_attr` of sched_setattr(2), which the C libraries lack. */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+/* Ask for a processor for short at a time. Since Linux 6.12 a thread that does so need not wait until whoever runs has used up a slice
+ * or goes to sleep: else the sampler would come just when work is over. Elsewhere it changes nothing. */
+static void
+ask_for_short_turns(void)
+{
+    struct scheduling wanted = {.size = sizeof wanted};
+    if (syscall(SYS_sched_getattr, 0, &wanted, sizeof wanted, 0) == 0 && wanted.policy == 0) {
+        wanted.size = sizeof wanted;
+        wanted.runtime = SHORT_TURN;
+        syscall(SYS_sched_setattr, 0, &wanted, 0);
+    }
+}
+
 static void
 reset(void)
 {
+    ask_for_short_turns();
     started = atomic_load(&starts);
     is_searched = some_not_begun = 0;
     count = active = in_turn = due_count = due_now = 0;
@@ -302,11 +360,98 @@ reset(void)
     unexplained = 0;
 }
 
+static int
+has_room(void)
+{
+    return due_count < MOST_DUE && times_left > 0;
+}
+
+static int64_t
+times_due(const Entry *entry)
+{
+    int64_t one = atomic_load(&period);
+    return (entry->credit + one / 2) / one;  /* rounded, or a tick that comes early would find nobody due */
+}
+
+/* Have a thread sampled for all that it is due; whether it is still there. */
+static int
+choose_one(Entry *entry)
+{
+    PyThreadState copy;
+    if (copy_state(entry->state, &copy) < 0 || copy.id != entry->state_id) {
+        return 0;
+    }
+    int64_t one = atomic_load(&period), times = times_due(entry);
+    if (entry->is_new && entry->credit < one) {
+        /* A thread that lives for less than a period is met at work as often as its CPU time is a part of that. */
+        times = 1;
+        entry->credit = one;
+    }
+    times = times < MOST_AT_ONCE ? times : MOST_AT_ONCE;
+    times = times < times_left ? times : times_left;
+    times_left -= times;
+    entry->credit -= times * one;
+    due[due_count].state = entry->state;
+    due[due_count].credit = times * one;
+    due[due_count++].times = (int)times;
+    return 1;
+}
+
+/* Choose whoever is seen at work; whether there are others who may be. */
+static int
+choose_at_work(int64_t elapsed)
+{
+    int some_unsure = 0;
+    for (size_t i = 0; i < active && has_room(); i++) {
+        Entry *entry = &entries[i];
+        entry->is_unsure = 0;
+        if (entry->advanced > 0 && (entry->is_new || times_due(entry) > 0)) {
+            if (times_due(entry) < OVERDUE && !is_at_work(entry, elapsed)) {
+                entry->is_unsure = some_unsure = 1;
+                continue;
+            }
+            if (!choose_one(entry)) {
+                forget_entry(i--);
+                continue;
+            }
+        }
+        entry->is_new = 0;
+    }
+    return some_unsure;
+}
+
+/* Choose whoever goes on now that the sampler steps aside, and is stopped again as it comes back: not those who went to sleep. */
+static void
+choose_who_goes_on(void)
+{
+    struct timespec aside = {0, ASIDE};
+    int64_t from = nanoseconds(CLOCK_MONOTONIC);
+    nanosleep(&aside, NULL);
+    int64_t elapsed = nanoseconds(CLOCK_MONOTONIC) - from;
+    for (size_t i = 0; i < active && has_room(); i++) {
+        Entry *entry = &entries[i];
+        if (!entry->is_unsure) {
+            continue;
+        }
+        int is_there = look_at(entry);
+        if (is_there) {
+            unexplained -= entry->advanced;
+            /* If the sampler was kept waiting, what it met is whoever went to sleep. */
+            if ((entry->advanced * 10 >= elapsed * 8 && elapsed < 5 * ASIDE && is_runnable(entry)) || nanoseconds(entry->clock) > entry->used) {
+                is_there = choose_one(entry);
+            }
+            entry->is_new = 0;
+        }
+        if (!is_there) {
+            forget_entry(i--);
+        }
+    }
+}
+
 const void *
 cpu_clocks_choose(const void *head)
 {
-    int64_t one = atomic_load(&period);
-    if (one == 0) {
+    if (atomic_load(&period) == 0) {
         return head;
     }
     if (started != atomic_load(&starts)) {
@@ -319,29 +464,9 @@ cpu_clocks_choose(const void *head)
     int64_t now = nanoseconds(CLOCK_MONOTONIC), elapsed = now - looked_at;
     looked_at = now;
     due_count = due_now = 0;
-    for (size_t i = 0; i < active && due_count < MOST_DUE; i++) {
-        Entry *entry = &entries[i];
-        int64_t times = (entry->credit + one / 2) / one;  /* rounded, or a tick that comes early would find nobody due */
-        if (entry->is_new) {
-            /* A thread that lives for less than a period is met at work as often as its CPU time is a part of that. */
-            entry->is_new = 0;
-            if (entry->advanced > 0 && is_at_work(entry, elapsed)) {
-                times = 1;
-                entry->credit = one;
-            }
-        }
-        if (times < 1 || entry->advanced == 0 || !(times >= OVERDUE || is_at_work(entry, elapsed))) {
-            continue;
-        }
-        PyThreadState copy;
-        if (copy_state(entry->state, &copy) < 0 || copy.id != entry->state_id) {
-            forget_entry(i--);
-            continue;
-        }
-        entry->credit -= times * one;
-        due[due_count].state = entry->state;
-        due[due_count].credit = times * one;
-        due[due_count++].times = times < MOST_AT_ONCE ? (int)times : MOST_AT_ONCE;
+    times_left = MOST_TIMES;
+    if (choose_at_work(elapsed)) {
+        choose_who_goes_on();
     }
     return due_count == 0 ? NULL : due[0].state;
 }

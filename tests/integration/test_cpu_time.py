@@ -1,0 +1,79 @@
+"""CPU time is CPU time: what is sampled of a span adds up to what the kernel says its thread has used."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or sys.version_info < (3, 11), reason="threads are chosen by their CPU clocks there only"
+)
+
+
+@pytest.fixture
+def contended():
+    """Has applications run on one processor, which another process always wants."""
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(processors)})
+    try:
+        with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as loop:
+            yield
+            loop.kill()
+    finally:
+        os.sched_setaffinity(0, processors)
+
+
+def assert_samples_are_cpu_time(app, share=0.1, rate=100):
+    """Each span's samples add up to its thread's clock within `share`, and none of them has another span's label."""
+    assert app.exit_code == 0
+    assert app.told
+    shown = {}
+    for name, seconds in app.told.items():
+        samples = app.samples_of(name)
+        assert {sample.label("span_name") for sample in samples} <= {name}, name
+        shown[name] = (sum(sample.count for sample in samples) / rate, seconds)
+    print(shown)  # shown by pytest if the test fails
+    for name, (sampled, used) in shown.items():
+        # What it is due at its end is never paid: a period, and a few more where it is seldom seen at work.
+        assert used * (1 - share) - 0.05 <= sampled <= used * (1 + share) + 0.05, (name, shown)
+
+
+@pytest.mark.parametrize("kinds", [("python",), ("sha256",), ("sha256", "sha256"), ("python", "python", "sha256")])
+def test_threads_that_work(run, kinds):
+    """Python code and native code without the GIL are shown with their CPU time, alone and beside each other."""
+    assert_samples_are_cpu_time(run("cpu_time.py", "2", "0", *kinds))
+
+
+@pytest.mark.usefixtures("contended")
+@pytest.mark.parametrize("kinds", [("python",), ("sha256",), ("python", "sha256")])
+def test_processor_that_others_use(run, kinds):
+    """Waiting for a processor is no CPU time."""
+    assert_samples_are_cpu_time(run("cpu_time.py", "2", "0", *kinds))
+
+
+def test_many_threads_that_wait(run):
+    """Threads that do nothing have no samples, and the others theirs."""
+    app = run("cpu_time.py", "2", "300", "python", "sha256")
+    assert_samples_are_cpu_time(app)
+    waiting = app.samples_of("Event.wait")
+    assert sum(sample.count for sample in waiting) <= 10  # their start is work, too
+
+
+@pytest.mark.usefixtures("contended")
+def test_requests_that_work_and_wait(run):
+    """Four threads that work for 2 ms and wait for 10: their samples add up to their clocks, and are of the work."""
+    app = run("cpu_time.py", "1", "0", *["request"] * 4)
+    assert_samples_are_cpu_time(app, share=0.2)
+    samples = [sample for name in app.told for sample in app.samples_of(name)]
+    waiting = sum(sample.count for sample in samples if any(frame.function == "wait" for frame in sample.stack))
+    # It was a quarter when runnable threads counted as working; the CPU time there is 2 %.
+    assert waiting <= 0.2 * sum(sample.count for sample in samples)
+
+
+@pytest.mark.usefixtures("contended")
+def test_threads_that_begin_while_samples_are_taken(run):
+    """Each has its own: until a thread has begun, its state names the thread that creates it, whose clock is not its own."""
+    app = run("cpu_time.py", "0.2", "0", *["sha256"] * 24, OTEL_PROFILING_SAMPLE_RATE="1000")
+    assert len(app.told) == 24
+    assert_samples_are_cpu_time(app, share=0.2, rate=1000)
