@@ -166,7 +166,7 @@ def test_bad_values_throughout(pair: Pair) -> None:
     settings, warnings = read({OURS + pair.name: pair.bad, GRAFANA + pair.name: pair.bad})
     assert settings == Settings()
     assert [warning.partition("=")[0] for warning in warnings] == [OURS + pair.name, GRAFANA + pair.name]
-    assert warnings[1].endswith("using the default")
+    assert warnings[1].endswith(f"using the default ({environment_variables.DEFAULTS[OURS + pair.name]})")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_bad_values(variable: str, text: str, hint: str) -> None:
     shown = text if len(text) <= 80 else text[:80] + "..."
     assert warning.startswith(f"{OURS}{variable}={shown!a}: ")
     assert hint in warning
-    assert warning.endswith("using the default")
+    assert warning.endswith(f"using the default ({environment_variables.DEFAULTS[OURS + variable]})")
 
 
 @pytest.mark.parametrize("text", ["a=1,nonsense,b=2", "a=1,,nonsense,  b=2", "a=1,nonsense,b=2,"])
