@@ -1,0 +1,112 @@
+"""Asks servers over HTTP, as the agent does: with its proxies, its certificates, and no redirects."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from urllib.parse import urlsplit
+
+_SECONDS = 5.0
+_ANSWER_BYTES = 2_000
+
+
+class Kind(Enum):
+    """How a request ended."""
+
+    ANSWER = "answer"
+    UNRESOLVED = "unresolved"
+    REFUSED = "refused"
+    SILENT = "silent"
+    TLS = "tls"
+    NOT_HTTP = "not http"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a request."""
+
+    kind: Kind
+    status: int = 0
+    """Of an answer."""
+    words: str = ""
+    """The answer's first words, or the error's."""
+    proxy: str = ""
+    """Through which the request went, without its password; empty for none."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_arguments: Any, **_named: Any) -> None:
+        return None
+
+
+def proxy_of(address: str, environ: Mapping[str, str]) -> str:
+    """Return the URL of the proxy that the environment has for an address; empty for none."""
+    parts = urlsplit(address)
+    lower = {name.lower(): value for name, value in environ.items() if name.lower().endswith("_proxy")}
+    host = parts.hostname or ""
+    for entry in filter(None, map(str.strip, lower.get("no_proxy", "").split(","))):
+        if entry == "*" or host == entry.lstrip(".") or host.endswith("." + entry.lstrip(".")):
+            return ""
+    return lower.get(f"{parts.scheme}_proxy", "") or lower.get("all_proxy", "")
+
+
+def without_credentials(address: str) -> str:
+    """Return a URL without its user and password."""
+    before, separator, rest = address.partition("//")
+    return f"{before}{separator}***@{rest.rpartition('@')[2]}" if "@" in rest else address
+
+
+def post(address: str, body: bytes, headers: Mapping[str, str], environ: Mapping[str, str]) -> Answer:
+    """Post a body and return what came of it.
+
+    Args:
+        address: An http or https URL without credentials.
+        body: What is sent.
+        headers: Headers of the request.
+        environ: Where proxies and certificates are named.
+    """
+    proxy = proxy_of(address, environ)
+    shown = without_credentials(proxy)
+    proxies = {urlsplit(address).scheme: proxy} if proxy else {}
+    try:
+        context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE") or None)
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _NoRedirect
+        )
+        request = urllib.request.Request(address, body, dict(headers), method="POST")  # noqa: S310 - http or https, see above
+        with opener.open(request, timeout=_SECONDS) as response:
+            return Answer(Kind.ANSWER, response.status, _text(response.read(_ANSWER_BYTES)), shown)
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(Kind.ANSWER, error.code, _text(error.read(_ANSWER_BYTES)), shown)
+    except urllib.error.URLError as error:
+        return _failure(error.reason if isinstance(error.reason, Exception) else error, shown)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return _failure(error, shown)
+
+
+def _failure(error: Exception, proxy: str) -> Answer:
+    kinds: list[tuple[type[Exception], Kind]] = [
+        (socket.gaierror, Kind.UNRESOLVED),
+        (ssl.SSLError, Kind.TLS),
+        (ConnectionRefusedError, Kind.REFUSED),
+        (http.client.RemoteDisconnected, Kind.NOT_HTTP),
+        (ConnectionResetError, Kind.NOT_HTTP),
+        (http.client.HTTPException, Kind.NOT_HTTP),
+        (TimeoutError, Kind.SILENT),
+    ]
+    kind = next((kind for type_, kind in kinds if isinstance(error, type_)), Kind.FAILED)
+    return Answer(kind, words=_text(str(error).encode(errors="replace")), proxy=proxy)
+
+
+def _text(data: bytes) -> str:
+    """Return a stranger's words as a line can have them."""
+    return ascii(" ".join(data.decode(errors="replace").split())[:300])[1:-1].replace("\\'", "'")
