@@ -2,6 +2,9 @@
 
 The report goes to descriptor 2 with one `os.write`: whatever lock of a stream or of `logging` the interrupted code holds, it
 is not needed. A reader who does not read is not waited for. Whoever handled the signal before us is called after it.
+
+As with each of Python's handlers, a system call that waits is interrupted, and Python begins it anew (PEP 475). Without that a
+main thread that waits for ever would never report.
 """
 
 from __future__ import annotations
@@ -53,7 +56,6 @@ def install(number: int | None, report: Callable[[], str]) -> Callable[[], None]
             former(signal_number, frame)
 
     signal.signal(number, handle)
-    signal.siginterrupt(number, False)  # a native library's call must not fail for it
 
     def undo() -> None:
         if signal.getsignal(number) is handle and threading.current_thread() is threading.main_thread():

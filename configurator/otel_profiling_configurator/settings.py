@@ -107,8 +107,8 @@ class Reading(NamedTuple):
     warnings: list[str]
     """One for each value that makes no sense, and for each name that nobody knows."""
     sources: Mapping[str, str]
-    """Name of an ``OTEL_PROFILING_`` variable to where its value comes from: a variable, or a file and the name there. What has its
-    default is not among them."""
+    """Name of an ``OTEL_PROFILING_`` variable to where its value comes from: a variable, or a file and the name there. What has
+    its default is not among them."""
 
 
 def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:

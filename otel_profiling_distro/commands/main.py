@@ -82,9 +82,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_arguments: object) -> None:
         from otel_profiling_configurator.native import native, why_missing  # noqa: PLC0415 - as said
 
-        print(
-            f"{_PROGRAM} {__version__} ({'with' if native else 'without'} its native module{'' if native else f': {why_missing}'})"
-        )
+        form = f"without its native module: {why_missing}" if native is None else "with its native module"
+        print(f"{_PROGRAM} {__version__} ({form})")
         parser.exit()
 
 

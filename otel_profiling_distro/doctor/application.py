@@ -114,7 +114,7 @@ def _click(target: Target, told: Mapping[str, Any], calls: Mapping[str, int]) ->
 
 
 def _is_click_program(program: str) -> bool:
-    """Whether a program is the console script of a distribution that wants click (and isn't one that is known not to matter)."""
+    """Whether a program is the console script of a distribution that wants click."""
     for point in importlib.metadata.entry_points(group="console_scripts"):
         if point.name == program and point.dist is not None:
             return any(re.match(r"click\b", requirement) for requirement in point.dist.requires or ())

@@ -15,6 +15,10 @@ from urllib.parse import urlsplit
 
 _SECONDS = 5.0
 _ANSWER_BYTES = 2_000
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+"""What an HTTP/2 client begins with: the preface and a frame of no settings (RFC 9113, 3.4)."""
+_SETTINGS_FRAME = 4
+_FRAME_HEADER = 9
 
 
 class Kind(Enum):
@@ -91,6 +95,19 @@ def post(address: str, body: bytes, headers: Mapping[str, str], environ: Mapping
         return _failure(error.reason if isinstance(error.reason, Exception) else error, shown)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return _failure(error, shown)
+
+
+def speaks_http2(host: str, port: int) -> bool:
+    """Return whether a server speaks HTTP/2 without TLS, as those of gRPC do.
+
+    Raises:
+        OSError: it can't be reached.
+    """
+    with socket.create_connection((host, port), _SECONDS) as connection:
+        connection.settimeout(_SECONDS)
+        connection.sendall(_HTTP2)
+        begin = connection.recv(_FRAME_HEADER)
+    return len(begin) == _FRAME_HEADER and begin[3] == _SETTINGS_FRAME
 
 
 def _failure(error: Exception, proxy: str) -> Answer:

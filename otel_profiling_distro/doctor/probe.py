@@ -1,6 +1,6 @@
 """Runs in the interpreter that is examined, under `opentelemetry-instrument`: says what is there, and works for a second.
 
-A file that is run by its path: of this project only the configurator need be installed there. Prints one line of JSON, the last.
+A file that is run by its path: of this project only the configurator need be there. Prints one line of JSON, the last.
 """
 
 from __future__ import annotations
@@ -64,10 +64,9 @@ def process_vm_readv() -> str:
     source, target = ctypes.create_string_buffer(b"seen", 4), ctypes.create_string_buffer(4)
     local, remote = (Piece(ctypes.cast(buffer, ctypes.c_void_p), 4) for buffer in (target, source))
     call.restype = ctypes.c_ssize_t
-    if (
-        call(os.getpid(), ctypes.byref(local), ctypes.c_ulong(1), ctypes.byref(remote), ctypes.c_ulong(1), ctypes.c_ulong(0))
-        == 4
-    ):
+    if call(
+        os.getpid(), ctypes.byref(local), ctypes.c_ulong(1), ctypes.byref(remote), ctypes.c_ulong(1), ctypes.c_ulong(0)
+    ) == len(source):
         return ""
     return errno.errorcode.get(ctypes.get_errno(), "an error")
 

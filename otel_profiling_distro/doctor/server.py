@@ -6,6 +6,7 @@ It is sent what the agent sends: a push of one profile, under a service of our o
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from otel_profiling_configurator.settings import Settings
 from otel_profiling_distro.receiver.protos import otel_profiling_pprof_pb2 as pprof_pb2
 from otel_profiling_distro.receiver.protos import otel_profiling_push_pb2 as push_pb2
 
-from .asking import Answer, Kind, post, without_credentials
+from .asking import Answer, Kind, post, speaks_http2, without_credentials
 from .finding import Finding, Level
 
 SERVICE = "otel-profiling-doctor"
@@ -25,7 +26,9 @@ SERVICE = "otel-profiling-doctor"
 
 _PUSH = "/push.v1.PusherService/Push"
 _TRACES = "/v1/traces"
+_HTTP = 80
 _OK, _UNAUTHORIZED, _FORBIDDEN, _PROXY = 200, 401, 403, 407
+_UNKNOWN_PATH = (404, 405)
 _LOST = "Profiles are lost; the application and its traces go on."
 _ADDRESS = "OTEL_PROFILING_SERVER_ADDRESS"
 
@@ -37,8 +40,12 @@ def findings(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding
     address, headers = _request(settings)
     answer = post(address + _PUSH, gzip.compress(_push()), headers, environ)
     speaks_otlp = False
-    if answer.kind is Kind.ANSWER and answer.status != _OK:
+    if answer.kind is Kind.ANSWER and answer.status in _UNKNOWN_PATH:
         speaks_otlp = post(address + _TRACES, b"", {"content-type": "application/x-protobuf"}, environ).status == _OK
+    if answer.kind is Kind.NOT_HTTP and not answer.proxy:
+        parts = urlsplit(address)
+        with contextlib.suppress(OSError, ValueError):
+            speaks_otlp = speaks_http2(parts.hostname or "", parts.port or _HTTP)
     yield judge(answer, settings.shown_server_address, speaks_otlp=speaks_otlp)
 
 
@@ -62,7 +69,7 @@ def judge(answer: Answer, shown: str, *, speaks_otlp: bool = False) -> Finding:
     Args:
         answer: What came of the push.
         shown: The server's address, without credentials.
-        speaks_otlp: Whether it takes traces.
+        speaks_otlp: Whether it takes traces, or speaks the protocol of gRPC.
     """
     through = f" through the proxy {answer.proxy}" if answer.proxy else ""
     place = f"{without_credentials(shown)}{through}"
@@ -70,8 +77,8 @@ def judge(answer: Answer, shown: str, *, speaks_otlp: bool = False) -> Finding:
         return Finding("server", Level.OK, f"{place} takes a profile (it is stored as {SERVICE})")
     if answer.kind is Kind.ANSWER and speaks_otlp:
         return _otlp(place, f"it answers {answer.status}, and takes traces")
-    if answer.kind is Kind.NOT_HTTP and urlsplit(shown).port in (4317, 4318):
-        return _otlp(place, "it does not speak HTTP/1")
+    if answer.kind is Kind.NOT_HTTP and speaks_otlp:
+        return _otlp(place, "it speaks gRPC's protocol")
     if answer.kind is Kind.ANSWER:
         (failure,) = words.read(f"Sending Session failed {answer.status} {answer.words}").failures
         fault = {

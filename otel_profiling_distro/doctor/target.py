@@ -5,6 +5,8 @@ What stands before the command, `opentelemetry-instrument` and its flags, is tak
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -55,8 +57,17 @@ def target_of(command: Sequence[str], environ: Mapping[str, str]) -> Target:
             flag, separator, value = rest.pop(0)[2:].partition("=")
             if not separator and rest:
                 value = rest.pop(0)
-            variables[f"OTEL_{flag.upper()}"] = value
+            variables[_variable(flag)] = value
     return Target(tuple(rest), variables, _interpreter(rest, variables), is_instrumented)
+
+
+def _variable(flag: str) -> str:
+    """Return the variable that a flag sets. Upstream makes flags of names without ``OTEL_`` or ``OTEL_PYTHON_``."""
+    for point in importlib.metadata.entry_points(group="opentelemetry_environment_variables"):
+        for name in dir(point.load()):
+            if name.startswith("OTEL_") and re.sub(r"OTEL_(PYTHON_)?", "", name).lower() == flag:
+                return name
+    return f"OTEL_{flag.upper()}"
 
 
 def _interpreter(command: Sequence[str], environ: Mapping[str, str]) -> str:

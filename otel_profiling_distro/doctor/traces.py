@@ -6,14 +6,10 @@ import socket
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 
-from .asking import Kind, post, without_credentials
+from .asking import Kind, post, speaks_http2, without_credentials
 from .finding import Finding, Level
 
 _SECONDS = 5.0
-_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-"""What an HTTP/2 client begins with: the preface and a frame of no settings (RFC 9113, 3.4)."""
-_SETTINGS_FRAME = 4
-_FRAME_HEADER = 9
 _ERRORS = 400
 _NO_LINK = "Profiles arrive, and their links lead to traces that are not there."
 
@@ -70,15 +66,14 @@ def _grpc(environ: Mapping[str, str]) -> Finding:
     parts = urlsplit(address if "//" in address else f"//{address}")
     place = without_credentials(address)
     try:
-        with socket.create_connection((parts.hostname or "localhost", parts.port or 4317), _SECONDS) as connection:
-            connection.settimeout(_SECONDS)
-            if parts.scheme == "https":
-                return Finding("traces", Level.OK, f"{place} accepts connections (gRPC with TLS; no trace was sent)")
-            connection.sendall(_HTTP2)
-            begin = connection.recv(_FRAME_HEADER)
+        host, port = parts.hostname or "localhost", parts.port or 4317
+        if parts.scheme == "https":
+            socket.create_connection((host, port), _SECONDS).close()
+            return Finding("traces", Level.OK, f"{place} accepts connections (gRPC with TLS; no trace was sent)")
+        speaks = speaks_http2(host, port)
     except (OSError, ValueError) as error:
         return Finding("traces", Level.WARNING, f"{place} can't be reached by gRPC: {error}", _NO_LINK, _GRPC_REMEDY)
-    if len(begin) == _FRAME_HEADER and begin[3] == _SETTINGS_FRAME:
+    if speaks:
         return Finding("traces", Level.OK, f"{place} speaks gRPC's protocol (no trace was sent)")
     return Finding("traces", Level.WARNING, f"{place} does not speak gRPC.", _NO_LINK, _GRPC_REMEDY)
 

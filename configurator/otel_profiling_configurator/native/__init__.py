@@ -15,7 +15,7 @@ else:
 HOW_TO_GET_IT = (
     "samples are labelled by thread, and short steps less exactly than could be: the native module of "
     f"otel-profiling-configurator is missing ({why_missing}). There are wheels that have it: pip install --only-binary :all: "
-    "--force-reinstall --no-deps otel-profiling-configurator. OTEL_PROFILING_ALIASES=false says that labels by thread are meant."
+    "--force-reinstall --no-deps otel-profiling-configurator. OTEL_PROFILING_ALIASES=false: labels by thread are meant."
 )
 """A warning where `is_missing_here`."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from otel_profiling_configurator.native import native, why_missing
 
 from otel_profiling_distro import __version__
 from otel_profiling_distro.commands import demo, main
@@ -40,10 +41,11 @@ def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """--version says the version of the distribution, on standard output."""
+    """--version says the version of the distribution and its form, on standard output."""
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
-    assert capsys.readouterr().out == f"otel-profiling {__version__}\n"
+    form = f"without its native module: {why_missing}" if native is None else "with its native module"
+    assert capsys.readouterr().out == f"otel-profiling {__version__} ({form})\n"
 
 
 @pytest.mark.parametrize(
