@@ -16,6 +16,8 @@ from .target import Target
 
 _PROBE = Path(__file__).with_name("probe.py")
 _SECONDS = 60.0
+_TELLS = '{"python": '
+"""What the probe's line begins with."""
 
 _LEFT_OUT = (
     "OTEL_CONFIG_FILE",  # names exporters of its own
@@ -93,12 +95,13 @@ def run(target: Target) -> Outcome:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return Outcome({}, str(error), (), (), environ)
-        return Outcome(_last_json(done.stdout), done.stderr, tuple(receiver.samples()), tuple(receiver.spans()), environ)
+        return Outcome(_told(done.stdout), done.stderr, tuple(receiver.samples()), tuple(receiver.spans()), environ)
 
 
-def _last_json(output: str) -> Mapping[str, Any]:
-    try:
-        told = json.loads(output.splitlines()[-1])
-    except (IndexError, ValueError):
-        return {}
-    return told if isinstance(told, dict) else {}
+def _told(output: str) -> Mapping[str, Any]:
+    """Return the probe's line; an exporter to the console may have printed others, before and after."""
+    for line in reversed(output.splitlines()):
+        if line.startswith(_TELLS):
+            told = json.loads(line)
+            return told if isinstance(told, dict) else {}
+    return {}

@@ -1,6 +1,6 @@
 """Runs in the interpreter that is examined, under `opentelemetry-instrument`: says what is there, and works for a second.
 
-A file that is run by its path: of this project only the configurator need be there. Prints one line of JSON, the last.
+A file that is run by its path: of this project only the configurator need be there. Prints a line of JSON.
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def test_sdk_disabled(receiver):
 @needs_proc
 def test_process_vm_readv_refused(receiver):
     """It is said that the kernel refuses it, and what that costs; profiles arrive all the same."""
-    code, told = doctor(environment(receiver), before=(sys.executable, str(APPS / "no_process_vm_readv.py")))
+    code, told = doctor(environment(receiver), before=(sys.executable, str(APPS / "no_process_vm_readv.py"), "1"))
     assert code == 0
     assert "the kernel refuses process_vm_readv (EPERM)" in facts(told, "warning")
 
@@ -179,7 +179,7 @@ def test_configuration_file(receiver, tmp_path):
     path = tmp_path / "otel.yaml"
     path.write_text(
         "file_format: '1.0'\nresource: {attributes: [{name: service.name, value: shop}]}\n"
-        "tracer_provider: {processors: [], sampler: {always_off: {}}}\n"
+        "tracer_provider: {processors: [{simple: {exporter: {console: {}}}}], sampler: {always_off: {}}}\n"
         "distribution: {otel_profiling: {profiling_application_name: store}}\n"
     )
     code, told = doctor(environment(receiver, OTEL_CONFIG_FILE=str(path)))
@@ -302,6 +302,15 @@ def test_process_that_is_not_profiled():
     assert not examine_process(os.getpid()).arrives or "pyroscope" in sys.modules
     (finding,) = examine_process(2**22 + 1).findings
     assert "there is no process" in finding.fact
+
+
+def test_start_without_the_native_module(run, vendor):
+    """Costs one warning with the remedy, where this platform could have it; none where labels by thread were asked for."""
+    without = vendor("sys.modules['otel_profiling_configurator.native._native'] = None")
+    for aliases, count in (("true", 1), ("false", 0)):
+        app = run("lifecycle.py", "return", OTEL_PROFILING_ALIASES=aliases, **without)
+        assert (app.exit_code, app.errors.count("is missing"), app.errors.count("--only-binary")) == (0, count, count)
+        assert app.samples_of("busy_work")
 
 
 def test_folder_of_the_doctor_needs_no_web_server(receiver, tmp_path):
