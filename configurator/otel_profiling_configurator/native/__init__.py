@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from typing import TYPE_CHECKING
 
-try:
+why_missing = ""
+if TYPE_CHECKING:
     from . import _native as native
-except ImportError as error:  # a pure wheel, or a module of another interpreter
-    native = None  # type: ignore[assignment] # as said
-    why_missing = str(error)
 else:
-    why_missing = ""
+    try:
+        # Not by `from . import`: where there is none, that speaks of a circular import.
+        native = importlib.import_module("._native", __name__)
+    except ImportError as error:  # a pure wheel, or a module of another interpreter
+        native, why_missing = None, str(error)
 
 HOW_TO_GET_IT = (
     "samples are labelled by thread, and short steps less exactly than could be: the native module of "
