@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import socket
 import ssl
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _SECONDS = 5.0
 _ANSWER_BYTES = 2_000
@@ -79,13 +80,15 @@ def post(address: str, body: bytes, headers: Mapping[str, str], environ: Mapping
     """
     proxy = proxy_of(address, environ)
     shown = without_credentials(proxy)
-    proxies = {urlsplit(address).scheme: proxy} if proxy else {}
     try:
         context = ssl.create_default_context(cafile=environ.get("SSL_CERT_FILE") or None)
+        # No proxies of urllib's own: it would look for them in the environment of this process.
         opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _NoRedirect
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect
         )
         request = urllib.request.Request(address, body, dict(headers), method="POST")  # noqa: S310 - http or https, see above
+        if proxy:
+            _send_through(proxy, request)
         with opener.open(request, timeout=_SECONDS) as response:
             return Answer(Kind.ANSWER, response.status, _text(response.read(_ANSWER_BYTES)), shown)
     except urllib.error.HTTPError as error:
@@ -108,6 +111,15 @@ def speaks_http2(host: str, port: int) -> bool:
         connection.sendall(_HTTP2)
         begin = connection.recv(_FRAME_HEADER)
     return len(begin) == _FRAME_HEADER and begin[3] == _SETTINGS_FRAME
+
+
+def _send_through(proxy: str, request: urllib.request.Request) -> None:
+    """Have a request go through a proxy, by its URL."""
+    parts = urlsplit(proxy if "//" in proxy else f"http://{proxy}")
+    if parts.username is not None:
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        request.add_header("Proxy-Authorization", "Basic " + base64.b64encode(credentials).decode())
+    request.set_proxy(parts.netloc.rpartition("@")[2], parts.scheme)
 
 
 def _failure(error: Exception, proxy: str) -> Answer:
