@@ -31,7 +31,7 @@ def examine(command: Sequence[str], environ: Mapping[str, str]) -> Report:
             )
         )
     found += distro.findings(outcome)
-    found += form.findings(outcome)
+    found += form.findings(outcome, agent_starts=reading.settings.enabled and reading.settings.agent_enabled)
     found += self_test.findings(outcome, reading.settings)
     found += server.findings(reading.settings, target.environ)
     found += names_agree.findings(target.environ, reading.settings)

@@ -13,8 +13,13 @@ _PTRACE = (
 )
 
 
-def findings(outcome: Outcome) -> Iterator[Finding]:
-    """Yield how samples are labelled there, and why not better."""
+def findings(outcome: Outcome, *, agent_starts: bool = True) -> Iterator[Finding]:
+    """Yield how samples are labelled there, and why not better.
+
+    Args:
+        outcome: What came of the probe.
+        agent_starts: Whether an agent of ours is started at all; else nobody knows yet how its samples are labelled.
+    """
     told = outcome.told
     if not told or "configurator" in told or told["agent"]:
         return
@@ -43,6 +48,8 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
             "The agent reads the process in another way, and samples are labelled by thread: short steps less exactly.",
             _PTRACE,
         )
+    elif not agent_starts:
+        yield Finding("native module", Level.OK, "it is there")
     elif told["why_by_thread"]:
         yield Finding(
             "native module",

@@ -95,7 +95,9 @@ def run(target: Target) -> Outcome:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             return Outcome({}, str(error), (), (), environ)
-        return Outcome(_told(done.stdout), done.stderr, tuple(receiver.samples()), tuple(receiver.spans()), environ)
+        # A library for another C library ends the process without a word.
+        ended = f"\nit was ended by signal {-done.returncode}" if done.returncode < 0 else ""
+        return Outcome(_told(done.stdout), done.stderr + ended, tuple(receiver.samples()), tuple(receiver.spans()), environ)
 
 
 def _told(output: str) -> Mapping[str, Any]:

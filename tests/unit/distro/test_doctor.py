@@ -182,6 +182,12 @@ def test_form(told: dict[str, Any], level: Level, fact: str) -> None:
     assert fact in finding.fact
 
 
+def test_form_where_no_agent_starts() -> None:
+    """Nothing is said of labels: nobody knows yet how samples find them."""
+    (finding,) = form.findings(outcome(why_by_thread="contexts are followed in Python"), agent_starts=False)
+    assert finding.fact == "it is there"
+
+
 @pytest.fixture
 def found_in(tmp_path: Path) -> Any:
     """Return the warnings about an application with this file."""
