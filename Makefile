@@ -19,16 +19,21 @@ SOURCES := pyproject.toml configurator/pyproject.toml configurator/hatch_build.p
 	$(wildcard configurator/otel_profiling_configurator/*.[ch] configurator/otel_profiling_configurator/*/*.[ch])
 CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configurator/otel_profiling_configurator/*/*.py)
 
+# Two at a time: most of a test is waiting for a process of its own.
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist worksteal
+
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick
+.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick native-asan native-refleak
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
 	@echo 'make page     the front end of the page that make demo ends with; needs Node.js (page-test: in a real browser)'
 	@echo 'make docs     the documentation as a site, in build/site, with strict links; make docs-test runs what the pages say'
-	@echo 'make test     lint, types, unit and integration tests, other distros, frameworks, servers, oldest dependencies'
+	@echo 'make test     what a change needs: lint, types, unit tests, commands of the documentation, integration tests (15 minutes)'
+	@echo 'make check    the rest: other distros, frameworks, servers, oldest dependencies, the page, sanitizers, others'\'' suites'
 	@echo 'make wheels   what is published, in dist/: native wheels for each platform and each Python with headers here, pure'
 	@echo '              ones, sources; checked'
 	@echo 'make wheels-test  the same bytes again elsewhere, and what the checks would find'
@@ -46,7 +51,11 @@ help:
 	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'
 
-test: lint unit docs docs-test integration distros frameworks servers oldest
+# What a change needs: at most 15 minutes on two cores.
+test: lint unit docs-test integration
+
+# Everything else that is tested on one Python; `make image-test`, `make wheels-test` and others' Pythons are .ci/run's.
+check: docs distros frameworks servers applications oldest page-test native-asan suites-quick
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -54,35 +63,64 @@ lint: $(VENV)/ready
 	$(VENV)/bin/mypy
 
 unit: $(VENV)/ready
-	$(VENV)/bin/pytest tests/unit
+	$(VENV)/bin/pytest $(PARALLEL) tests/unit
 
 docs: $(DOCS)/ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
 
 docs-test: $(VENV)/ready
-	$(VENV)/bin/pytest tests/docs
+	$(VENV)/bin/pytest $(PARALLEL) tests/docs
 
 integration: $(VENV)/ready
-	$(VENV)/bin/pytest tests/integration
+	$(VENV)/bin/pytest $(PARALLEL) tests/integration
+
+NATIVE_TESTS := $(addprefix tests/unit/configurator/test_,native.py aliases.py contexts.py following.py greenlets.py baggage_labels.py)
+ASAN := build/asan-$(TAG)
+REFLEAK := build/refleak
+
+# The configurator once more, in a folder that comes first on PYTHONPATH, with a native module of its own:
+# $(call instrumented,folder,interpreter,flags of the compiler)
+define instrumented
+	rm -rf $(1) && mkdir -p $(1) && cp -r configurator/otel_profiling_configurator $(1)
+	rm -f $(1)/otel_profiling_configurator/native/*.so
+	$(CC) -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -fPIC -shared $(3) \
+		-I$$($(2) -c 'import sysconfig; print(sysconfig.get_paths()["include"])') \
+		$(1)/otel_profiling_configurator/native/*.c -o $(1)/otel_profiling_configurator/native/_native.so
+endef
+
+# Memory that is used wrongly, and what C leaves undefined. Not memory that is never freed: the interpreter itself keeps hundreds
+# of blocks until the process ends. `malloc` for each object, or its own blocks would hide what is used after its end.
+native-asan: $(VENV)/ready
+	$(call instrumented,$(ASAN),$(VENV)/bin/python,-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined)
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		PYTHONPATH=$(CURDIR)/$(ASAN) $(VENV)/bin/pytest -p no:cacheprovider $(NATIVE_TESTS)
+
+# Needs a debug CPython 3.11 with its headers: Debian's python3-dbg and libpython3-dbg. It runs with the libraries of the
+# environment of a 3.11, which it can load.
+native-refleak: $(VENV)/ready
+	$(call instrumented,$(REFLEAK),python3-dbg,-O1 -g)
+	PYTHONPATH=$(CURDIR)/$(REFLEAK):$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') \
+		python3-dbg tests/sanitizers/refleak.py
 
 # Those integration tests whose outcome may depend on the Python.
 labels: $(VENV)/ready
-	$(VENV)/bin/pytest tests/integration/test_labels.py
+	$(VENV)/bin/pytest $(PARALLEL) tests/integration/test_labels.py
 
 runtimes: $(VENV)/ready
-	$(VENV)/bin/pytest tests/integration/test_runtimes.py
+	$(VENV)/bin/pytest $(PARALLEL) tests/integration/test_runtimes.py
 
 processes: $(VENV)/ready
-	$(VENV)/bin/pytest tests/integration/test_host.py tests/integration/test_process_exits.py
+	$(VENV)/bin/pytest $(PARALLEL) tests/integration/test_host.py tests/integration/test_process_exits.py
 
 distros: $(DISTROS)/ready
-	$(DISTROS)/bin/pytest tests/integration/test_other_distros.py tests/integration/test_agent.py
+	$(DISTROS)/bin/pytest $(PARALLEL) tests/integration/test_other_distros.py tests/integration/test_agent.py
 
 frameworks: $(FRAMEWORKS)/ready
-	$(FRAMEWORKS)/bin/pytest tests/integration/test_frameworks.py
+	$(FRAMEWORKS)/bin/pytest $(PARALLEL) tests/integration/test_frameworks.py
 
 applications: $(APPLICATIONS)/ready
-	$(APPLICATIONS)/bin/pytest tests/integration/test_more_applications.py
+	$(APPLICATIONS)/bin/pytest $(PARALLEL) tests/integration/test_more_applications.py
 
 # Others' test suites, with profiling and without. The quick part takes 8 minutes at most.
 suites: $(SUITES)/ready
@@ -94,7 +132,7 @@ suites-quick: $(SUITES)/ready
 	$(SUITES)/bin/python -m tests.suites --quick
 
 oldest: $(OLDEST)/ready
-	$(OLDEST)/bin/pytest --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
+	$(OLDEST)/bin/pytest $(PARALLEL) --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
 
 # Wheels for all platforms, made on this one, see release/. Zig's compiler keeps what it has compiled in build/.
@@ -120,7 +158,7 @@ installed:
 	rm -rf $(INSTALLED)
 	$(PYTHON) -m venv $(INSTALLED)
 	$(INSTALLED)/bin/pip install --quiet --upgrade 'pip >= 25.1'
-	$(INSTALLED)/bin/pip install --quiet --only-binary :all: --find-links dist otel-profiling-distro pytest pytest-timeout
+	$(INSTALLED)/bin/pip install --quiet --only-binary :all: --find-links dist 'otel-profiling-distro[page]' pytest pytest-timeout
 	$(INSTALLED)/bin/pytest tests/installed
 
 slim-test: build/wheels
@@ -148,7 +186,7 @@ injection: $(VENV)/ready
 	$(VENV)/bin/pytest tests/image/test_injection.py -k "test_flask or test_fastapi or arbitrary_user"
 
 servers: $(SERVERS)/ready
-	$(SERVERS)/bin/pytest tests/integration/test_servers.py
+	$(SERVERS)/bin/pytest $(PARALLEL) tests/integration/test_servers.py
 
 # Without the page where it can't be built; a line says why.
 demo: $(DEMO)/ready

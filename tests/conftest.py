@@ -8,7 +8,7 @@ import signal
 import opentelemetry.context as context_api
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import Span
+from opentelemetry.sdk.trace import Span, Tracer
 from otel_profiling_configurator import deactivate, guard, log
 
 from .c_functions import all_functions
@@ -18,7 +18,15 @@ def pytest_addoption(parser):
     parser.addoption("--spans", type=int, default=100_000, help="how many spans test_many_spans makes")
     parser.addoption("--pure", action="store_true", help="modules in C were left out on purpose")
     parser.addoption("--daemons", type=int, default=60, help="how many daemons test_daemons.py makes; 10000 before a release")
+    parser.addoption(
+        "--stops", type=int, default=100, help="how often test_outside.py stops each application; 2000 for a proof"
+    )
     parser.addoption("--forks", type=int, default=40, help="how often test_fork_under_fire.py forks")
+
+
+@pytest.fixture
+def stops(request):
+    return request.config.getoption("--stops")
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +58,7 @@ def _patched():
         trace._TRACER_PROVIDER,
         trace.get_current_span,
         trace._set_tracer_provider,
+        vars(Tracer)["start_span"],
         vars(Span)["update_name"],
         vars(trace.NonRecordingSpan)["update_name"],
         signal.raise_signal,

@@ -20,15 +20,14 @@ from .agent import agent as agents
 from .agent import fork_warning, process_models, resource_labels
 from .agent.late_start import LateStart
 from .agent.server_watch import ServerWatch
-from .context import following, forked_pools
+from .context import following, forked_pools, labelling, thread_context
 from .interpreters import is_main_interpreter
 from .log import logger
 from .process_state import process_state
 from .settings import Settings
-from .spans import sdk_tracers, tracer_provider
+from .spans import local_roots, sdk_tracers, tracer_provider
 from .spans.labels import LabelRules, label_value
 from .spans.tracer_provider import ProfilingTracerProvider
-from .threads import thread_labels
 
 
 def activate() -> Callable[[], None]:
@@ -115,23 +114,32 @@ class _Activation:
 
     def _start(self, provider: TracerProvider) -> None:
         is_used = "pyroscope" in sys.modules
-        pyroscope = agents.load()
-        if pyroscope is None:
-            return
         wanted = self._settings
+        is_alone = wanted.thread_context and not wanted.agent_enabled
+        pyroscope = agents.load(is_needed=not is_alone)
+        if pyroscope is None and not is_alone:
+            return
         if not isinstance(provider, ProfilingTracerProvider):
             wrapper = ProfilingTracerProvider(provider, wanted.span_id_scope, wanted.span_name_scope)
             provider = cast(TracerProvider, wrapper)
             self._undos.append(tracer_provider.install(provider))
         self._provider = provider
         self._undos.append(sdk_tracers.install(LabelRules(wanted.span_id_scope, wanted.span_name_scope)))
-        self._agent = agents.Agent(pyroscope, wanted)
-        self._undos.append(thread_labels.install(self._agent.tags, self._baggage_names(), aliases=wanted.aliases))
+        self._agent = None if pyroscope is None else agents.Agent(pyroscope, wanted)
+        tags = agents.NoTags() if self._agent is None else self._agent.tags
+        baggage_names = self._baggage_names()
+        self._undos.append(labelling.install(tags, baggage_names, aliases=wanted.aliases))
         undo, self._why_python = following.install()
         self._undos.append(undo)
-        if self._settings.aliases and native.is_missing_here():
+        if wanted.agent_enabled and wanted.aliases and native.is_missing_here():
             logger.warning("%s", native.HOW_TO_GET_IT)
         self._undos.append(forked_pools.install())
+        if wanted.thread_context:
+            self._publish_contexts(provider, baggage_names)
+        if self._agent is None:
+            labelling.refresh()
+            _register_fork_hook()
+            return
         self._undos.append(self._agent.watch_application(_relabel))
         self._undos.append(self._agent.watch_labels())
         if wanted.agent_enabled:
@@ -150,9 +158,28 @@ class _Activation:
                     "start."
                 )
         elif is_used:  # the application may have started an agent
-            thread_labels.agent_started(self._agent.tags, aliases=False)
-        thread_labels.refresh()
+            labelling.agent_started(self._agent.tags, aliases=False)
+        labelling.refresh()
         _register_fork_hook()
+
+    def _publish_contexts(self, provider: TracerProvider, baggage_names: Mapping[str, str]) -> None:
+        """Tell profilers outside the process of spans and of the resource; a warning where nothing else is to be done."""
+        why_not = self._why_python
+        if not why_not:
+            try:
+                self._undos.append(thread_context.install(provider, baggage_names.values()))
+            except RuntimeError as error:
+                why_not = str(error)
+            except Exception:  # noqa: BLE001 - labels and the agent go on
+                guard.report("tell profilers outside the process of spans")
+        if why_not and self._agent is None:
+            logger.warning(
+                "nothing is profiled: the agent is off, and profilers outside the process can't be told of spans (%s). "
+                "Install a wheel of otel-profiling-configurator for this Python on Linux, or set OTEL_PROFILING_ENABLED=false.",
+                why_not,
+            )
+        elif not why_not and process_models.is_uwsgi() and not self._settings.agent_enabled:
+            process_models.in_each_uwsgi_worker(_start_in_worker)
 
     def _start_agent(self, agent: agents.Agent, threads: bool = True) -> bool:
         """Start the agent, what ends it and what listens to it; whether it has started.
@@ -200,14 +227,16 @@ class _Activation:
 
     def _form(self) -> str:
         """Say how samples find the labels of their span."""
-        why = self._why_python or thread_labels.why_by_thread()
+        why = self._why_python or labelling.why_by_thread()
         return f"samples are labelled by thread ({why})" if why else "samples are labelled by aliases"
 
     def _watch_server(self, agent: agents.Agent) -> None:
         if not agent.words_are_caught:
             return  # the agent's words go to standard error as they are
         wanted = self._settings
-        self._watch = ServerWatch(wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent)
+        self._watch = ServerWatch(
+            wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent, self._check
+        )
         self._watch.start()
         self._undos.append(self._watch.stop)
 
@@ -222,6 +251,12 @@ class _Activation:
             finally:
                 self._due = False
             _relabel()
+
+    def _check(self) -> None:
+        """Do without aliases where this agent turns out to read threads in another way; and without what goes with them."""
+        if labelling.give_up_aliases_if_unseen():
+            self._restart_agent()
+            logger.info("samples are labelled by thread from now on: %s", labelling.why_by_thread())
 
     def _baggage_names(self) -> Mapping[str, str]:
         """Return which baggage entries become labels: none of a name that each profile carries already."""
@@ -253,8 +288,10 @@ class _Activation:
         Nor may a thread of ours want the GIL there: Python has not made it anew, so that it may still count a thread of the
         parent among those that wait, and then the first time that two threads want it, both wait for ever (glibc, uWSGI 2.0).
         """
-        if self._agent is not None and not self._agent.running:
-            thread_labels.after_fork_in_child()
+        thread_context.after_fork_in_child()
+        if self._settings.agent_enabled and self._agent is not None and not self._agent.running:
+            labelling.after_fork_in_child()
+            local_roots.begin_process()
             self._start_agent(self._agent, threads=os.getpid() == self._process)
             _relabel()
 
@@ -279,12 +316,13 @@ class _Activation:
 
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
-        thread_labels.after_fork_in_child()
+        labelling.after_fork_in_child()
         fork_warning.end_fork()
+        guard.guarded("publish the process context")(thread_context.after_fork_in_child)()
         if self._agent is not None:
             try:
                 # A provider that follows forks has updated its resource by now: its hook came first.
-                if self._agent.running and self._agent.words_are_caught:
+                if self._agent.running and self._agent.has_own_descriptors:
                     self._start_in_child()
                 elif self._agent.running:
                     self._late.begin()
@@ -312,7 +350,7 @@ class _Activation:
 
 def _relabel() -> None:
     """Label this thread for the agent that has just started."""
-    thread_labels.refresh()
+    labelling.refresh()
 
 
 def _start_in_worker() -> None:

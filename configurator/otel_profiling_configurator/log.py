@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from typing import Any
 
 logger = logging.getLogger("otel_profiling_configurator")
 
@@ -35,3 +37,15 @@ def configure(level: int) -> None:
         handler = _UntilConfigured()
         handler.setFormatter(logging.Formatter("otel-profiling %(levelname)s: %(message)s"))
         logger.addHandler(handler)
+
+
+def forget_thread() -> None:
+    """Take this thread off the list of `threading`, where it does not belong; to be called on threads of ours that have logged.
+
+    A log record names its thread, and to find the name `threading` lists a thread that it did not start, for as long as the
+    process lives: `threading.enumerate` would show one more (CPython 3.10 to 3.14; nobody but `threading` can take it off).
+    """
+    listed: dict[int, Any] = getattr(threading, "_active", {})
+    thread = listed.get(threading.get_ident())
+    if type(thread).__name__ == "_DummyThread":
+        listed.pop(threading.get_ident(), None)

@@ -87,6 +87,8 @@ class Settings:
     pyroscope-io does by default. False: threads that the kernel calls runnable."""
     aliases: bool = True
     """Whether the agent's library may be led to find labels by aliases (see `native/agent_library.c`); False: by thread."""
+    thread_context: bool = True
+    """Whether profilers outside the process are told the current span of each thread (see `context/thread_context.py`)."""
     log_level: int = logging.WARNING
     """A `logging` level, for this package."""
     report_signal: int | None = None
@@ -142,6 +144,7 @@ def read_with_sources(environ: Mapping[str, str]) -> Reading:
         "upload_interval": reader.get(_seconds, names.OTEL_PROFILING_UPLOAD_INTERVAL, "PYROSCOPE_UPLOAD_INTERVAL"),
         "gil_only": reader.get(_boolean, names.OTEL_PROFILING_GIL_ONLY),
         "aliases": reader.get(_boolean, names.OTEL_PROFILING_ALIASES),
+        "thread_context": reader.get(_boolean, names.OTEL_PROFILING_THREAD_CONTEXT),
         "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
         "report_signal": reader.get(_report_signal, names.OTEL_PROFILING_REPORT_SIGNAL),
     }

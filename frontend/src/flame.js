@@ -1,5 +1,5 @@
 // A flame graph that can be used by mouse and by keyboard. Drawing and zooming are d3-flame-graph's: it is light (the whole page has
-// 100 KB), is kept up, and needs no framework; what is asked of it besides (keys, exact search sums, colours) is here.
+// 145 kB, licences included), is kept up, and needs no framework; what is asked of it besides (keys, sums, colours) is here.
 import flamegraph from "d3-flame-graph";
 import { select } from "d3-selection";
 import { h } from "./dom.js";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import ipaddress
 import os
@@ -23,6 +24,7 @@ _NEEDED = ("starlette", "uvicorn")
 LAST_PORT = 65_535
 _MIB = 2**20
 _MINUTE = 60
+_OBJECTS_BEFORE_COLLECTION = 200_000
 
 
 def require_extra() -> None:
@@ -73,6 +75,9 @@ def start(receiver: Receiver, ports: Iterable[int], *, page: bool = True) -> boo
     except OSError as error:
         listed = " and ".join(map(str, ports))
         raise CommandError(f"can't listen on port {listed}: {os.strerror(error.errno) if error.errno else error}") from error
+    # Among a million small objects that stay, looking for garbage in cycles took two thirds of the time of a view, and found
+    # none (100,000 spans, CPython 3.11). This process is ours; in others the receiver leaves the collector alone.
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 10, 10)
     return bool(pages)
 
 

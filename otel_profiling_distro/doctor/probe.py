@@ -84,7 +84,7 @@ def form() -> dict[str, Any]:
     """Return whether the native module is there, or why not, and how samples are labelled."""
     try:
         native = importlib.import_module("otel_profiling_configurator.native")
-        thread_labels = importlib.import_module("otel_profiling_configurator.threads.thread_labels")
+        thread_labels = importlib.import_module("otel_profiling_configurator.context.labelling")
     except Exception as error:  # noqa: BLE001 - as above
         return {"configurator": f"{type(error).__name__}: {error}"}
     return {

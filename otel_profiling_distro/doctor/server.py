@@ -80,7 +80,7 @@ def judge(answer: Answer, shown: str, *, speaks_otlp: bool = False) -> Finding:
     if answer.kind is Kind.NOT_HTTP and speaks_otlp:
         return _otlp(place, "it speaks gRPC's protocol")
     if answer.kind is Kind.ANSWER:
-        (failure,) = words.read(f"Sending Session failed {answer.status} {answer.words}").failures
+        (failure,) = words.read([f"Sending Session failed {answer.status} {answer.words}".encode()]).failures
         fault = {
             _UNAUTHORIZED: "the credentials are wrong, or missing: ",
             _FORBIDDEN: "the credentials are not good enough: ",

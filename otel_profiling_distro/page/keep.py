@@ -14,8 +14,8 @@ from google.protobuf.json_format import MessageToDict
 
 from otel_profiling_distro.receiver.otlp import SpanRecord, request_of
 from otel_profiling_distro.receiver.protos import otel_profiling_pprof_pb2 as pprof_pb2
-from otel_profiling_distro.receiver.segment import CPU
 from otel_profiling_distro.receiver.store import Store
+from otel_profiling_distro.receiver.sums import CPU
 
 from .assets import AssetsError, load_assets
 from .export import one_file

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from otel_profiling_distro.receiver.model import Frame
-from otel_profiling_distro.receiver.segment import CPU, Group, Segment
+from otel_profiling_distro.receiver.segment import Segment
 from otel_profiling_distro.receiver.stacks import ROOT, Stacks
 from otel_profiling_distro.receiver.store import Store
+from otel_profiling_distro.receiver.sums import CPU, Group
 
 
 @dataclass(frozen=True, slots=True)

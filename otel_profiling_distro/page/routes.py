@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from otel_profiling_distro.receiver.segment import CPU
 from otel_profiling_distro.receiver.store import Store
+from otel_profiling_distro.receiver.sums import CPU
 
 from .assets import Assets
 from .export import one_file

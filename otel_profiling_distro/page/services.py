@@ -7,8 +7,8 @@ from pathlib import PurePath
 from typing import Any
 
 from otel_profiling_distro.receiver.model import Frame
-from otel_profiling_distro.receiver.segment import CPU, Group
 from otel_profiling_distro.receiver.store import Store
+from otel_profiling_distro.receiver.sums import CPU, Group
 
 _BUCKETS = 60
 _MOST_ROUTES = 500

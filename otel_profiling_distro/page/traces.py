@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from otel_profiling_distro.receiver.otlp import SpanRecord
-from otel_profiling_distro.receiver.segment import Segment, TracePart, rank
+from otel_profiling_distro.receiver.segment import Segment
 from otel_profiling_distro.receiver.store import Store
+from otel_profiling_distro.receiver.sums import TracePart, rank
 
 _MOST_TRACES = 200
 _MOST_SPANS = 2_000
@@ -37,12 +38,11 @@ class _Entry:
     failed: bool = False
     parts: list[tuple[Segment, TracePart]] = field(default_factory=list)
 
-    def spans(self) -> Iterator[tuple[SpanRecord, str]]:
-        """Yield each span with the name of its service."""
+    def spans(self) -> Iterator[SpanRecord]:
+        """Yield each span."""
         for segment, part in self.parts:
             for number in part.spans:
-                span = segment.spans[number]
-                yield span, segment.sources[span.source].service
+                yield segment.spans[number]
 
 
 def traces(store: Store, wanted: Filter) -> dict[str, Any]:
@@ -57,8 +57,8 @@ def traces(store: Store, wanted: Filter) -> dict[str, Any]:
             for trace_id, entry in _entries(store).items()
             if (wanted.trace_id is None or trace_id.startswith(wanted.trace_id.lower()))
             and cpu[trace_id] >= wanted.least_cpu_ns
-            and (wanted.service is None or any(service == wanted.service for _, service in entry.spans()))
-            and (not wanted.name or any(named[span.name] for span, _ in entry.spans()))
+            and (wanted.service is None or any(wanted.service in part.services for _, part in entry.parts))
+            and (not wanted.name or any(named[span.name] for span in entry.spans()))
         ]
         found.sort(key=lambda item: (-item[1].start_ns, item[0]))
         return {
@@ -72,7 +72,7 @@ def _line(trace_id: str, entry: _Entry, cpu_ns: int) -> dict[str, Any]:
     return {
         "trace_id": trace_id,
         "name": entry.first.name,
-        "services": sorted({service for _, service in entry.spans()}),
+        "services": sorted(set().union(*(part.services for _, part in entry.parts))),
         "start_ns": entry.start_ns,
         "duration_ns": duration,
         "cpu_ns": cpu_ns,

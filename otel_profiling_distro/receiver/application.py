@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
@@ -19,6 +19,9 @@ from .intake import PUSH_PATH, Intake
 from .model import Refusal
 from .origin import Origins
 from .rules import RefusedError, error_body
+
+_DECODERS = 4
+"""At a time: each may hold what a body decompresses to, and more of them are no faster."""
 
 Delay = Callable[[], Awaitable[None]]
 """Waits as long as a push is to wait for its answer."""
@@ -34,13 +37,18 @@ def application(intake: Intake, delay: Delay, origins: Origins, pages: Sequence[
         pages: Routes for browsers, if there are any.
     """
 
+    # Made by the first upload: older anyio want a running loop for that.
+    decoding: CapacityLimiter | None = None
+
     async def take(request: Request) -> Response:
+        nonlocal decoding
+        decoding = decoding or CapacityLimiter(_DECODERS)
         path = request.url.path
         try:
             body = await _body(request)
             headers = {name.lower(): value for name, value in request.headers.items()}
             # Decoding takes a while; others are to be answered meanwhile.
-            await run_in_threadpool(intake.take, path, headers, body)
+            await to_thread.run_sync(intake.take, path, headers, body, limiter=decoding)
         except RefusedError as refusal:
             if path == PUSH_PATH:
                 await delay()
@@ -82,7 +90,7 @@ class _Guarded:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             request = Request(scope)
-            complaint = self._origins.complaint(request.headers.get("host", ""), request.headers.get("origin"))
+            complaint = self._origins.complaint(request.headers)
             if complaint:
                 if request.method == "POST":
                     self._intake.remember(Refusal(HTTPStatus.FORBIDDEN, complaint))

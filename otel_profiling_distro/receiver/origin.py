@@ -8,11 +8,12 @@ receiver ask for an address, ``localhost``, or a name that the receiver was told
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _LOCAL = ("localhost",)
+_OTHERS = frozenset({"cross-site", "same-site"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +31,21 @@ class Origins:
         """Return the origins with these names."""
         return cls(frozenset(name.lower() for name in names))
 
-    def complaint(self, host: str, origin: str | None) -> str | None:
+    def complaint(self, headers: Mapping[str, str]) -> str | None:
         """Return what is wrong with a request; None where nothing is.
 
         Args:
-            host: Its header ``Host``.
-            origin: Its header ``Origin``; None where it has none.
+            headers: The request's, by names in lower case.
         """
+        host, origin = headers.get("host", ""), headers.get("origin")
         name = _hostname(f"//{host}")
         if name is None or not self._is_known(name):
             return f"no request for the host {host!r} is answered; --allow-host allows one by name"
         if origin is not None and _netloc(origin) != host.lower():
             return f"no request from pages of {origin!r} is answered"
+        # Not all that a page can ask for says its origin: a picture does not. Following a link to here is nobody's attack.
+        if headers.get("sec-fetch-site") in _OTHERS and headers.get("sec-fetch-mode") != "navigate":
+            return "no request from pages of other sites is answered"
         return None
 
     def _is_known(self, name: str) -> bool:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from .model import Profile, Sample
 from .otlp import EncodedSpans, Source, SpanRecord
-from .stacks import ROOT, Stacks
+from .stacks import Stacks
+from .sums import CPU, WALL, Group, Stretch, Sums, TracePart
 
-CPU = "cpu"
-WALL = "wall"
 _TIME = "nanoseconds"
 
 _BYTES_OF_A_ROW = 28
@@ -27,16 +25,6 @@ _BYTES_OF_A_CLOSED_STACK = 12
 _BYTES_OF_A_SPAN = 800
 _BYTES_OF_A_PROFILE = 400
 """About what each costs, tables and strings included; a span besides its own bytes. Measured on CPython 3.11."""
-
-
-class Group(NamedTuple):
-    """What samples are added up by."""
-
-    service: str
-    route: str | None
-    """The label ``span_name``: None for work outside any span."""
-    kind: str
-    """``cpu``, ``wall``, or any other type that a profile may have, such as ``alloc_space``."""
 
 
 class Context(NamedTuple):
@@ -49,76 +37,6 @@ class Context(NamedTuple):
     group: Group
     trace_id: str
     span_id: str
-
-
-@dataclass(slots=True)
-class Sums:
-    """What the samples of a group add up to."""
-
-    unit: str
-    value: int = 0
-    count: int = 0
-    open_stacks: Counter[int] = field(default_factory=Counter)
-    """Value by node of the segment's stacks, as long as the segment takes samples; then it is in the arrays below."""
-    nodes: array[int] = field(default_factory=lambda: array("I"))
-    values: array[int] = field(default_factory=lambda: array("q"))
-    closed_frames: Counter[int] = field(default_factory=Counter)
-    """Value by the frame of the leaf, of the stacks in the arrays; -1 is the empty stack's."""
-
-    def stacks(self) -> Iterable[tuple[int, int]]:
-        """Return node and value of each stack."""
-        return self.open_stacks.items() if self.open_stacks else zip(self.nodes, self.values, strict=True)
-
-    def frames(self, stacks: Stacks) -> Counter[int]:
-        """Return the value by the frame of the leaf, an index in the frames of `stacks`; -1 for the empty stack."""
-        if not self.open_stacks:
-            return self.closed_frames
-        result: Counter[int] = Counter()
-        for node, value in self.open_stacks.items():
-            result[stacks.frame_of[node] if node != ROOT else -1] += value
-        return result
-
-    def close(self, stacks: Stacks) -> int:
-        """Take a tenth of the memory from now on, and no more samples; return how many stacks there are."""
-        self.closed_frames = self.frames(stacks)
-        self.nodes.extend(self.open_stacks.keys())
-        self.values.extend(self.open_stacks.values())
-        self.open_stacks.clear()
-        return len(self.nodes)
-
-
-@dataclass(slots=True)
-class TracePart:
-    """What a segment has of a trace."""
-
-    start_ns: int
-    end_ns: int
-    first: SpanRecord
-    """The root, or else the earliest span."""
-    failed: bool = False
-    spans: list[int] = field(default_factory=list)
-    """Indices in the segment's `spans`."""
-
-    def add(self, span: SpanRecord) -> None:
-        """Count a span in, but for its index."""
-        self.start_ns = min(self.start_ns, span.start_ns)
-        self.end_ns = max(self.end_ns, span.end_ns)
-        self.failed = self.failed or span.failed
-        if rank(span) < rank(self.first):
-            self.first = span
-
-
-def rank(span: SpanRecord) -> tuple[bool, int]:
-    """Return by what the span is found that a trace is called by, the least: roots before others, then by time."""
-    return bool(span.parent_span_id), span.start_ns
-
-
-class Stretch(NamedTuple):
-    """What one profile says of each group, for a picture over time."""
-
-    start_ns: int
-    end_ns: int
-    values: dict[Group, int]
 
 
 class Segment:
@@ -222,8 +140,7 @@ class Segment:
                 part = self.traces.get(span.trace_id)
                 if part is None:
                     part = self.traces[span.trace_id] = TracePart(span.start_ns, span.end_ns, span)
-                part.add(span)
-                part.spans.append(len(self.spans))
+                part.add(span, batch.source.service, len(self.spans))
                 self.spans.append(span)
                 if span.profile_id is not None:
                     self.owners[batch.source.service, span.name] += 1

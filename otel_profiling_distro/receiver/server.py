@@ -1,5 +1,5 @@
-"""Stands in for Pyroscope and for an OpenTelemetry collector, so that what an application really sends can be looked at: by
-`otel-profiling` on an engineer's own machine, and by the integration tests.
+"""Plays Pyroscope and an OpenTelemetry collector, so that what an application really sends can be looked at: by the commands
+of `otel-profiling` on an engineer's own machine, and by the integration tests.
 
 It speaks as much of both protocols as agents and exporters use: Pyroscope's push API and OTLP over HTTP, in protobuf.
 It refuses what a real Pyroscope refuses, see `rules`, and remembers what it refused.

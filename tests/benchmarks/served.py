@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor
 from otel_profiling_configurator import activate, deactivate
 from otel_profiling_configurator.agent.agent import Tags
-from otel_profiling_configurator.threads import thread_labels
+from otel_profiling_configurator.context import labelling
 
 PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 
@@ -69,7 +69,7 @@ class Ours(Configuration):
         self.provider: Any = trace.get_tracer_provider()
         for scope in tuple(self.provider._tracers):  # those that were made before us, where there usually are none
             self.provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
-        thread_labels.agent_started(tags, aliases=True)  # as with an agent that it has started itself
+        labelling.agent_started(tags, aliases=True)  # as with an agent that it has started itself
 
     def finish(self) -> None:
         self.provider._self_release_tracers()

@@ -140,7 +140,7 @@ def test_lost_profiles() -> None:
     """The warning that the page shows is the one that comes, and each answer of a server that has a remedy has a row."""
     page = DOCS / "troubleshooting.md"
     (shown,) = [block for block in blocks(page, "text") if "WARNING" in block.text]
-    failures = words.read("Sending Session failed 401 no org id").failures
+    failures = words.read([b"Sending Session failed 401 no org id"]).failures
     said = f"otel-profiling WARNING: {Losses('http://pyroscope:4040', 30).after(failures, 0.0)}"
     assert re.fullmatch(re.escape(" ".join(shown.text.split())).replace(r"\(\.\.\.\)", r"\(.*\)"), said)
     rows = re.findall(r"^\| (\d{3}(?:, \d{3})*) \|", page.read_text(), re.MULTILINE)

@@ -19,12 +19,12 @@ ln -s "$trees" "$root/src/build/image"
 ln -s "$wheels" "$root/src/dist"
 "$python" -m venv "$root/env"
 "$root/env/bin/pip" install --quiet --upgrade 'pip >= 25.1'
-"$root/env/bin/pip" install --quiet --only-binary :all: --find-links "$wheels" otel-profiling-distro pytest pytest-timeout \
-    anyio asgiref greenlet gevent trio uvloop
+"$root/env/bin/pip" install --quiet --only-binary :all: --find-links "$wheels" 'otel-profiling-distro[page]' pytest pytest-timeout \
+    anyio asgiref greenlet trio uvloop # of gevent pip finds no set of wheels for musl
 cd "$root/src"
 pytest=("$root/env/bin/pytest" -q)
 "${pytest[@]}" tests/installed
 "${pytest[@]}" tests/integration/test_labels.py tests/integration/test_process_exits.py tests/integration/test_host.py \
     tests/integration/test_fork_under_fire.py
-"${pytest[@]}" tests/integration/test_runtimes.py -k 'asyncio or uvloop or trio or workers or greenlets or gevent'
+"${pytest[@]}" tests/integration/test_runtimes.py -k 'asyncio or uvloop or trio or workers or greenlets'
 "${pytest[@]}" tests/image/test_injection.py -k 'flask or fastapi'

@@ -47,7 +47,7 @@ try() {
     chroot "$root" env HOME=/ sh -euc "
         $python -m venv /env
         /env/bin/pip install --quiet --upgrade 'pip >= 25.1'
-        /env/bin/pip install --quiet --only-binary :all: --find-links /wheels otel-profiling-distro pytest pytest-timeout
+        /env/bin/pip install --quiet --only-binary :all: --find-links /wheels 'otel-profiling-distro[page]' pytest pytest-timeout
         cd /src
         /env/bin/pytest -q -rP tests/installed
     "
@@ -61,10 +61,12 @@ for version in "${@:-3.10 3.11 3.12 3.13 3.14}"; do
             try "$version" "$root" python3
         elif installed=$(compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version.*/bin/python$version") && root=$(debian bookworm); then
             installed=$(dirname "$(dirname "$(head -n 1 <<<"$installed")")")
-            rm -rf "$root/opt/python-$version"
-            cp -r "$installed" "$root/opt/python-$version"
-            rm -rf "$root/opt/python-$version/include"
-            try "$version" "$root" "/opt/python-$version/bin/python$version"
+            # In the same place: it looks for its own library there.
+            rm -rf "$root$installed"
+            mkdir -p "$(dirname "$root$installed")"
+            cp -r "$installed" "$root$installed"
+            rm -rf "$root$installed/include"
+            try "$version" "$root" "$installed/bin/python$version"
         else
             echo "Not here, so not tested: Python $version"
             continue

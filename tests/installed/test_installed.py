@@ -31,6 +31,6 @@ def test_short_turns(run):  # noqa: F811 - the fixture
     app = run("short_turns.py", "tasks", str(HANDLERS), "0.0002", "10")
     assert app.exit_code == 0, app.errors
     assert app.errors in ("", UPSTREAMS)
-    groups = [(app.samples_of(function), {"span_name": name}) for function, name in app.told.items()]
+    groups = [(app.samples_of(function), labels) for function, labels in app.told.items()]
     assert len(groups) == HANDLERS
     assert assert_accurate(groups, 0.995, chance=True) > 500

@@ -1,5 +1,6 @@
 """Nothing of ours is seen: output, warnings, descriptors and helper processes are the same with us as without."""
 
+import signal
 import sys
 
 import pytest
@@ -67,3 +68,12 @@ def test_helpers_of_multiprocessing(run):
     assert set(app.told["helpers"].values()) == {1}, "threads: its own"
     for function in ("busy_child", "busy_parent"):
         assert_labelled(app.samples_of(function), {"span_name": f"GET {function}"})
+
+
+def test_signals(run):
+    """A signal that the application blocks on all of its threads comes to it, in children too: none of ours takes it."""
+    # The exporter's thread would take them.
+    app = run("waiting.py", OTEL_TRACES_EXPORTER="none")
+    assert (app.exit_code, app.errors) == (0, "")
+    assert app.told == sorted([0, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+    assert_labelled(app.samples_of("busy_work"), {"span_name": "work"})

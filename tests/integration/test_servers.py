@@ -78,6 +78,18 @@ def test_gunicorn_recycling(serve):
     assert_quiet(server)
 
 
+def test_series_of_renewed_workers(serve):
+    """A worker that takes another's place has the same labels: the server stores no series more for it."""
+    variables = {"OTEL_PROFILING_RESOURCE_LABELS": None, "OTEL_RESOURCE_ATTRIBUTES": "service.namespace=shop"}
+    server = serve(*GUNICORN, "--workers", "2", "--max-requests", "4", "web:application", **LONG, **variables)
+    told = [server.first(), *(server.get() for _ in range(15))]
+    assert len({answer["pid"] for answer in told}) >= 3
+    assert server.stop() == 0
+    samples = server.receiver.samples(SERVICE)
+    assert len([sample for sample in samples if sample.label("span_id")]) >= 3
+    assert len({tuple(sorted(sample.series.items())) for sample in samples}) == 1
+
+
 def test_gunicorn_reloaded(serve):
     """After ``kill -HUP`` the new workers are profiled, and what the old ones sampled arrives."""
     server = serve(*GUNICORN, "--workers", "2", "web:application", **LONG)

@@ -93,6 +93,7 @@ def main() -> None:
         html = connection.get("/profiles.html")
         print(f"{time.monotonic() - began:6.1f} s   {len(html) // 1000:6} kB  profiles.html")
         print(f"after looking: {memory(server.pid)} MB now and at most")
+        assert overview["services"][0]["spans"] + overview["dropped"] >= 97_920
         browse(f"http://127.0.0.1:{port}", newest)
         fifty(port, server.pid)
     finally:
@@ -143,6 +144,8 @@ def fifty(port: int, pid: int) -> None:
         for thread in threads:
             thread.join()
         print(f"50 applications: {time.monotonic() - began:.1f} s, {cpu(pid) - used:.1f} s of CPU; {memory(pid)} MB")
+    kept = json.loads(connections[0].get("/api/overview"))["services"]
+    assert [one["samples"] for one in kept if one["name"] != "shop"] == [3_000] * 50
     print(f"this process had at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000} MB")
 
 

@@ -20,18 +20,19 @@ BUILD = Path(__file__).parents[2] / "build" / "suites-{}.{}".format(*sys.version
 def compare(runner: Runner, entries: list[known.Known]) -> tuple[Verdict, Result, Result]:
     """Run the suite as often as is needed; returns what follows, and the two first runs."""
     plain, profiled = runner.plain(), runner.profiled()
-    again, traced = (Result(), Result()), Result()
+    again, traced = (Result(), Result()), (Result(), Result())
     if first := worse(plain.outcomes, profiled.outcomes):
         files = _files(first, plain, profiled)
         again = runner.plain(files), runner.profiled(files)
         if twice := first & worse({test: again[0].outcomes.get(test, "lost") for test in first}, again[1].outcomes):
-            traced = runner.traced(_files(twice, plain, profiled))
+            files = _files(twice, plain, profiled)
+            traced = runner.traced(files), runner.traced(files)
     tests = plain.outcomes | profiled.outcomes
     verdict = judge(
         plain.outcomes,
         profiled.outcomes,
         (again[0].outcomes, again[1].outcomes),
-        traced.outcomes,
+        (traced[0].outcomes, traced[1].outcomes),
         known.matching(entries, runner.suite.name, tests),
     )
     return verdict, plain, profiled

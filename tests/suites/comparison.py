@@ -23,7 +23,7 @@ class Verdict:
     known: frozenset[str]
     """The same, for a reason that the list of known differences has."""
     opentelemetrys: frozenset[str]
-    """The same, but they fail with OpenTelemetry alone, too."""
+    """The same, but they fail with OpenTelemetry alone, too, and that twice."""
     unstable: frozenset[str]
     """They did not do the same twice."""
     healed: frozenset[str] = field(default=frozenset())
@@ -45,7 +45,7 @@ def judge(
     plain: Outcomes,
     ours: Outcomes,
     again: tuple[Outcomes, Outcomes],
-    traced: Outcomes,
+    traced: tuple[Outcomes, Outcomes],
     known: Iterable[str],
 ) -> Verdict:
     """Return what follows.
@@ -54,13 +54,13 @@ def judge(
         plain: Outcomes without us, of all tests.
         ours: With us, of all tests.
         again: Without us and with us, once more, at least for those tests that were worse with us.
-        traced: With OpenTelemetry and without profiling, at least for those tests that were worse both times.
+        traced: With OpenTelemetry and without us, twice, at least for those tests that were worse both times.
         known: Tests that may differ.
     """
     tests = frozenset(plain) | frozenset(ours)
     first = worse(plain, ours)
     twice = first & worse({test: again[0].get(test, "lost") for test in first}, again[1])
-    theirs = {test for test in twice if test in worse(plain, traced)}
+    theirs = twice & worse(plain, traced[0]) & worse(plain, traced[1])
     left = twice - theirs
     expected = frozenset(known) & tests
     return Verdict(

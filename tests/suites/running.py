@@ -19,6 +19,8 @@ from .comparison import BAD, PROCESS
 from .table import Suite
 
 INSIDE = Path(__file__).parent / "inside"
+UPSTREAM = Path(__file__).parent / "upstream"
+_INSTRUMENT = str(Path(sys.executable).parent / "opentelemetry-instrument")
 STANDSTILL = 240
 """Seconds without an outcome after which a process is ended; the longest tests take some 60 s."""
 ATTEMPTS = 8
@@ -55,37 +57,19 @@ class Runner:
         return self._run("plain", [], {}, only)
 
     def profiled(self, only: Collection[str] | None = None) -> Result:
-        """With profiling, and a span around each test; what arrives is looked at, but for whether it did."""
-        service = f"suite-{self.suite.name}"
+        """With profiling, and a span around each test; of what arrives only that it did is looked at."""
         with Receiver() as receiver:
-            variables = {
-                "OTEL_SERVICE_NAME": service,
-                "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
-                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-                "OTEL_METRICS_EXPORTER": "none",
-                "OTEL_LOGS_EXPORTER": "none",
-                "OTEL_PROFILING_SERVER_ADDRESS": receiver.url,
-                "SUITES_SPANS": "1",
-            }
-            result = self._run("profiled", [_beside_python("opentelemetry-instrument")], variables, only)
-            named = {sample.label("span_name") for sample in receiver.samples(service)}
-            result.profiled = not named.isdisjoint(result.outcomes)
+            result = self._run("profiled", [_INSTRUMENT], _variables(receiver), only)
+            names = {sample.label("span_name") for sample in receiver.samples()}
+            result.profiled = not names.isdisjoint(result.outcomes)
         return result
 
     def traced(self, only: Collection[str] | None = None) -> Result:
-        """With OpenTelemetry and its spans, as upstream's distro has them, and no profiling."""
+        """With OpenTelemetry and its spans, as if we were not installed."""
+        # As `opentelemetry-instrument` has it: itself, and the working directory.
+        path = os.pathsep.join(map(str, (UPSTREAM, self.folder, INSIDE)))
         with Receiver() as receiver:
-            variables = {
-                "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
-                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-                "OTEL_METRICS_EXPORTER": "none",
-                "OTEL_LOGS_EXPORTER": "none",
-                "OTEL_PYTHON_DISTRO": "distro",
-                "OTEL_PYTHON_CONFIGURATOR": "configurator",
-                "OTEL_PROFILING_ENABLED": "false",
-                "SUITES_SPANS": "1",
-            }
-            return self._run("traced", [_beside_python("opentelemetry-instrument")], variables, only)
+            return self._run("traced", [], _variables(receiver) | {"PYTHONPATH": path}, only)
 
     def _run(self, way: str, prefix: list[str], variables: dict[str, str], only: Collection[str] | None) -> Result:
         result = Result()
@@ -180,8 +164,16 @@ def _cpu_seconds() -> float:
     return times.children_user + times.children_system
 
 
-def _beside_python(name: str) -> str:
-    return str(Path(sys.executable).parent / name)
+def _variables(receiver: Receiver) -> dict[str, str]:
+    """Return what is the same with and without profiling; no more than is needed: OpenTelemetry's own tests read it, too."""
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_PROFILING_SERVER_ADDRESS": receiver.url,
+        "SUITES_SPANS": "1",
+    }
 
 
 def _tail(log: Path, lines: int = 40) -> str:

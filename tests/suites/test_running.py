@@ -9,10 +9,10 @@ from .running import Runner
 from .table import Suite
 
 
-def runner(folder, source, **suite):
+def runner(folder, source, *arguments):
     (folder / "pytest.ini").write_text("[pytest]\n")
     (folder / "test_it.py").write_text(textwrap.dedent(source))
-    return Runner(Suite("made-up", ("test_it.py",), quick=True, **suite), folder)
+    return Runner(Suite("made-up", arguments or ("test_it.py",), quick=True), folder)
 
 
 def test_outcomes(tmp_path):
@@ -77,10 +77,9 @@ def test_a_process_that_fails_without_a_test(tmp_path):
 def test_some_files_only(tmp_path):
     """Other files' tests do not run."""
     (tmp_path / "test_other.py").write_text("def test_other(): pass\n")
-    suite = runner(tmp_path, "def test_it(): pass", environment=())
-    both = Runner(Suite("made-up", (".",), quick=True), tmp_path)
+    both = runner(tmp_path, "def test_it(): pass", ".")
     assert both.plain(["test_other.py"]).outcomes == {"test_other.py::test_other": "passed"}
-    assert set(suite.plain().outcomes) == {"test_it.py::test_it", PROCESS}
+    assert set(both.plain().outcomes) == {"test_other.py::test_other", "test_it.py::test_it", PROCESS}
 
 
 SPANS = """
@@ -105,14 +104,17 @@ def test_with_profiling(tmp_path):
 
 
 def test_with_opentelemetry_alone(tmp_path):
-    """A test is in a span of its name, and nobody profiles."""
+    """A test is in a span of its name, and nothing of ours is there, in its children neither."""
     result = runner(
         tmp_path,
         SPANS
         + """
-    def test_nobody_profiles():
-        import sys
-        assert "pyroscope" not in sys.modules
+    def test_nothing_of_ours():
+        import subprocess, sys
+        check = "import sys; assert not [name for name in sys.modules if name.startswith(('otel_profiling', 'pyroscope'))]"
+        exec(check)
+        child = subprocess.run([sys.executable, "-c", check + "; import opentelemetry.sdk"], capture_output=True, check=True)
+        assert child.stdout == child.stderr == b""
     """,
     ).traced()
     assert set(result.outcomes.values()) == {"passed"}

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
+from ..context import labelling
 from ..guard import guarded, report
 from ..log import logger
 from ..settings import Settings
-from ..threads import thread_labels
 from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
-from . import fork_warning
+from . import fork_warning, signals
 from .descriptors import Keeper
 
 EXIT_SECONDS = 2.0
@@ -31,8 +31,12 @@ FORK_SECONDS = 0.02
 """Longest that a fork waits for the agent's threads to sleep. Threads of other native libraries can't be told from them."""
 
 
-def load() -> ModuleType | None:
-    """Import and return `pyroscope`; None, after a warning, if that is impossible here."""
+def load(*, is_needed: bool = True) -> ModuleType | None:
+    """Import and return `pyroscope`; None, after a warning, if that is impossible here.
+
+    Args:
+        is_needed: False: there is something to do without it, too, and no warning.
+    """
     try:
         if sys.implementation.name != "cpython":
             raise ImportError(f"pyroscope-io needs CPython, this is {sys.implementation.name}")
@@ -43,13 +47,26 @@ def load() -> ModuleType | None:
         with fork_warning.importing():
             return importlib.import_module("pyroscope")
     except Exception as error:  # noqa: BLE001 - a native module for another libc or interpreter may raise anything
-        logger.warning(
-            "profiling is off, traces go on: pyroscope-io can't be loaded (%s: %s). "
-            "Install pyroscope-io for this interpreter and libc, or set OTEL_PROFILING_ENABLED=false.",
-            type(error).__name__,
-            error,
-        )
+        if is_needed:
+            logger.warning(
+                "profiling is off, traces go on: pyroscope-io can't be loaded (%s: %s). "
+                "Install pyroscope-io for this interpreter and libc, or set OTEL_PROFILING_ENABLED=false.",
+                type(error).__name__,
+                error,
+            )
+        else:
+            logger.info("no agent can be labelled: pyroscope-io can't be loaded (%s: %s)", type(error).__name__, error)
         return None
+
+
+class NoTags:
+    """Stands for an agent's `Tags` where there is none and will be none."""
+
+    def add_thread_tag(self, key: str, value: str, /) -> None:
+        """Do nothing."""
+
+    def remove_thread_tag(self, key: str, value: str, /) -> None:
+        """Do nothing."""
 
 
 class Tags:
@@ -119,7 +136,7 @@ class Agent:
         wall = "wall" in settings.types
         # By CPU clocks the agent is led to the threads that are to be sampled, and is not to choose among them itself.
         wanted = settings.gil_only is None and "cpu" in settings.types
-        by_clocks = thread_labels.use_cpu_clocks(self.tags, settings.sample_rate if wanted else 0)
+        by_clocks = labelling.use_cpu_clocks(self.tags, settings.sample_rate if wanted else 0)
         gil_only = settings.gil_only is not False and not wall and not by_clocks  # a thread that waits does not hold the GIL
         older_threads = thread_ids()
         arguments = {
@@ -141,7 +158,8 @@ class Agent:
         }
         start = functools.partial(_start_quietly, self.pyroscope, functools.partial(self._configure, **arguments))
         self._keeper = Keeper() if threads else None
-        self.running = bool(start() if self._keeper is None else self._keeper.start(start))
+        with signals.blocked():
+            self.running = bool(start() if self._keeper is None else self._keeper.start(start))
         fork_warning.silence(self.running)
         # Its memory profile has no labels, and then nothing samples threads.
         self._started(older_threads if self.running else None, labels_samples=wall or "cpu" in settings.types)
@@ -150,9 +168,14 @@ class Agent:
         return self.running
 
     @property
+    def has_own_descriptors(self) -> bool:
+        """Whether the agent's descriptors are out of the application's sight and reach, see `descriptors`."""
+        return self._keeper is not None and self._keeper.has_own_table
+
+    @property
     def words_are_caught(self) -> bool:
         """Whether what the agent says on descriptor 2 comes to `take_words`, and nowhere else."""
-        return self._keeper is not None and self._keeper.has_own_table
+        return self.has_own_descriptors
 
     def take_words(self) -> bytes:
         """Return what the agent has said on descriptor 2 since the last call, see `descriptors`."""
@@ -167,7 +190,7 @@ class Agent:
         """
         self._older_threads, self._process = older_threads, os.getpid()
         # One that runs already is the application's, and may report the ids of its threads.
-        thread_labels.agent_started(self.tags, aliases=labels_samples and older_threads is not None)
+        labelling.agent_started(self.tags, aliases=labels_samples and older_threads is not None)
 
     def wait_to_fork(self) -> None:
         """Return when a fork is safe for the child's agent: while all threads of this one sleep.
@@ -197,7 +220,7 @@ class Agent:
             return
         self.running = False
         self._older_threads = None
-        thread_labels.agent_stopped()
+        labelling.agent_stopped()
         fork_warning.silence(False)
         stop = _stopper(self.pyroscope)
         ended = self._uploader.run(stop, EXIT_SECONDS) if self._keeper is None else self._keeper.stop(stop, EXIT_SECONDS)
@@ -231,7 +254,7 @@ class Agent:
                 except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.configure
                     report("give way to the application's Pyroscope agent")
             older_threads = thread_ids()
-            guarded("leave CPU clocks")(thread_labels.use_cpu_clocks)(self.tags, 0)
+            guarded("leave CPU clocks")(labelling.use_cpu_clocks)(self.tags, 0)
             # What is given by position may be anything, and other implementations have thread ids of their own accord.
             by_thread = (
                 bool(args[1:])
@@ -273,7 +296,7 @@ def _watch(writer: Any, name: str, *, add: bool) -> Callable[[], None]:
     def tag(key: Any, value: Any) -> Any:
         result = original(key, value)
         try:
-            thread_labels.tag_of_application(add, key, value)
+            labelling.tag_of_application(add, key, value)
         except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.add_thread_tag
             report("follow the application's own tags")
         return result

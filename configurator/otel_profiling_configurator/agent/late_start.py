@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..guard import guarded
+from ..log import forget_thread
 from ..threads.os_threads import allocate_lock, start_thread
+from . import signals
 
 SECONDS = 1.0
 """How long a child has time to close what it inherited. One that lives shorter has no profile, but for `multiprocessing`'s."""
@@ -33,7 +35,8 @@ class LateStart:
         """Begin to wait: this process has just been forked."""
         self._starting = allocate_lock()
         self._turn = turn = allocate_lock()
-        start_thread(self._wait, (turn,))
+        with signals.blocked():
+            start_thread(self._wait, (turn,))
 
     def now(self) -> None:
         """Start at once where a start is due; elsewhere do nothing."""
@@ -50,6 +53,7 @@ class LateStart:
         pause.acquire()
         pause.acquire(timeout=SECONDS)
         self._take(turn)
+        forget_thread()
 
     def _take(self, turn: Any) -> None:
         """Start, if nobody else has taken this turn."""

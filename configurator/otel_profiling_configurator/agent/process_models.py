@@ -91,6 +91,8 @@ def before_fatal_signal(stop: Callable[[], None]) -> Callable[[], None]:
         if signal.raise_signal is raise_signal:
             signal.raise_signal = original
 
+    # It is found there and not in the native module, by `pickle` for one.
+    raise_signal.__module__ = signal.__name__
     signal.raise_signal = raise_signal
     return undo
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..guard import report
-from ..log import logger
+from ..log import forget_thread, logger
 from ..threads.os_threads import allocate_lock, start_thread
-from . import words
+from . import signals, words
 
 CALM = 3
 """Upload intervals without a failure, after which profiles arrive again."""
@@ -36,17 +36,25 @@ class ServerWatch:
         upload_interval: Seconds between uploads.
         take_words: Returns what the agent's library has said since the last call; empty for nothing.
         restart: Starts the agent again.
+        check: Looks whether all else is as it should be.
     """
 
     def __init__(
-        self, server: str, upload_interval: float, take_words: Callable[[], bytes], restart: Callable[[], None]
+        self,
+        server: str,
+        upload_interval: float,
+        take_words: Callable[[], bytes],
+        restart: Callable[[], None],
+        check: Callable[[], None],
     ) -> None:
         self._interval = upload_interval
         self._take_words = take_words
         self._restart = restart
+        self._check = check
         self._losses = Losses(server, CALM * upload_interval)
         self._restarted = -RESTART_SECONDS
         self._stopped_at = ""
+        self._unfinished = b""
         self._speaking = allocate_lock()
         self._held_for_fork = False
         self._end: Any = None
@@ -57,10 +65,11 @@ class ServerWatch:
         self._speaking = allocate_lock()
         self._held_for_fork = False
         self._losses.forget()
-        self._stopped_at = ""
+        self._stopped_at, self._unfinished = "", b""
         self._end = end = allocate_lock()
         end.acquire()
-        start_thread(self._watch, (end,))
+        with signals.blocked():
+            start_thread(self._watch, (end,))
 
     def stop(self) -> None:
         """End it soon, waiting for nothing."""
@@ -88,7 +97,8 @@ class ServerWatch:
 
     def look(self, now: float) -> None:
         """Read what the agent has said until `now`, a time of the monotonic clock, and do what is to be done about it."""
-        said = words.read(self._take_words().decode(errors="replace"))
+        *lines, self._unfinished = (self._unfinished + self._take_words()).split(b"\n")
+        said = words.read(lines)
         line = self._losses.after(said.failures, now)
         if line:
             self._say(line)
@@ -107,11 +117,14 @@ class ServerWatch:
         while not end.acquire(timeout=self._interval):
             try:
                 self.look(time.monotonic())
+                self._check()
             except Exception:  # noqa: BLE001 - nobody waits for this thread
                 try:
                     report("listen to the agent")
                 except Exception:  # noqa: BLE001 - in tests of ours, or the interpreter is going away
                     return
+            finally:
+                forget_thread()
 
     def _say(self, line: str) -> None:
         with self._speaking:

@@ -7,6 +7,7 @@ Rust does (pyroscope-io 1.4).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _REFUSED = re.compile(r"Sending Session failed (\d{3})\s*(.*)")
@@ -55,10 +56,11 @@ class Words(NamedTuple):
     """Where its threads panicked."""
 
 
-def read(text: str) -> Words:
-    """Return what the agent's lines say; lines of any other kind are left out."""
+def read(lines: Iterable[bytes]) -> Words:
+    """Return what these lines of the agent's say; lines of any other kind are left out."""
     failures, panics = [], []
-    for line in text.splitlines():
+    for raw in lines:
+        line = raw.decode(errors="replace")
         if refused := _REFUSED.search(line):
             status, answer = int(refused[1]), _shown(refused[2])
             failures.append(Failure(f"it answers {status}{answer and f' {answer}'}", _REMEDIES.get(status, _OTHER)))

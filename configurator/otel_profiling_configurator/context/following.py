@@ -11,11 +11,12 @@ from contextvars import ContextVar
 
 import opentelemetry.context as context_api
 
+from ..context import labelling
 from ..guard import guarded, report
 from ..native import native, why_missing
 from ..spans.baggage_labels import BAGGAGE
-from ..spans.labels import KEYS, NO_LABELS, SpanLabels
-from ..threads import by_thread, thread_labels
+from ..spans.labels import CURRENT_SPAN, KEYS, NO_LABELS, SPAN_ATTRIBUTE, SpanLabels
+from ..threads import by_thread
 from . import greenlets, python_form
 
 
@@ -40,24 +41,24 @@ def install() -> tuple[Callable[[], None], str]:
 def _install_native(variable: ContextVar[context_api.Context]) -> Callable[[], None]:
     native.start(
         variable,
-        thread_labels.CURRENT_SPAN,
-        thread_labels.SPAN_ATTRIBUTE,
+        CURRENT_SPAN,
+        SPAN_ATTRIBUTE,
         SpanLabels,
         NO_LABELS,
         KEYS,
-        BAGGAGE if thread_labels.baggage_is_labelled() else None,
-        thread_labels.pairs_of_baggage,
+        BAGGAGE if labelling.baggage_is_labelled() else None,
+        labelling.pairs_of_baggage,
         by_thread.label,
         _failed,
     )
-    thread_labels.use_native(True)
+    labelling.use_native(True)
     undo_greenlets = guarded("follow greenlets")(greenlets.install)(native)
 
     def undo() -> None:
         if undo_greenlets is not None:
             undo_greenlets()
         native.stop()
-        thread_labels.use_native(False)
+        labelling.use_native(False)
 
     return undo
 

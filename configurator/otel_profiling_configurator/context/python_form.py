@@ -17,8 +17,8 @@ import opentelemetry.context as context_api
 from opentelemetry.context import Context
 from opentelemetry.context.context import _RuntimeContext
 
+from ..context.labelling import follow, refresh
 from ..threads.os_threads import Local
-from ..threads.thread_labels import follow, refresh
 from . import greenlets
 from .attributes import replacing
 

@@ -206,10 +206,20 @@ sleep_between(clockid_t clock, int flags, const struct timespec *time, struct ti
 }
 
 /* The sampler asks for the state of each thread that is listed: by the clocks it is known already. */
-static struct dirent64 *
+#ifdef __GLIBC__
+#define READ_FOLDER readdir64
+typedef struct dirent64 Entry;
+#else /* musl has one kind of entry, and the library for it imports the plain name */
+#define READ_FOLDER readdir
+typedef struct dirent Entry;
+#endif
+#define NAME_OF_MACRO(macro) NAME_OF(macro)
+#define NAME_OF(name) #name
+
+static Entry *
 list_none(DIR *folder)
 {
-    return is_sampler && has_slept && atomic_load(&uses_clocks) ? NULL : readdir64(folder);
+    return is_sampler && has_slept && atomic_load(&uses_clocks) ? NULL : READ_FOLDER(folder);
 }
 
 static pthread_t
@@ -225,7 +235,7 @@ static const Import IMPORTS[] = {
     {"process_vm_readv", (void *)read_and_replace},
     {"pthread_self", (void *)written_for_or_self},
     {"clock_nanosleep", (void *)sleep_between},
-    {"readdir64", (void *)list_none},
+    {NAME_OF_MACRO(READ_FOLDER), (void *)list_none},
 };
 enum {NEEDED = 7, NEEDED_FOR_CLOCKS = 8};  /* a bit for each */
 static int found_imports;

@@ -211,6 +211,9 @@ replace_in_one(struct dl_phdr_info *info, size_t size, void *argument)
     if (!contains(info, search->address)) {
         return 0;
     }
+    if (contains(info, (const void *)Py_None)) {
+        return 1;  /* the interpreter's own function, and whatever it imports is none of the agent's */
+    }
     search->found = replace(info, search->imports, search->count, search->done);
     return 1;
 }

@@ -30,6 +30,8 @@ label_set_dealloc(LabelSet *self)
     Py_XDECREF(self->baggage);
     Py_XDECREF(self->own);
     Py_XDECREF(self->pairs);
+    Py_XDECREF(self->span_context);
+    thread_context_free(self->record);
     Py_XDECREF((PyObject *)self->next);
     PyObject_Free(self);
     Py_DECREF(type);
@@ -113,7 +115,7 @@ done:
 }
 
 static LabelSet *
-make_label_set(PyObject *values, PyObject *baggage, PyObject *own)
+make_label_set(PyObject *values, PyObject *span_context, PyObject *baggage, PyObject *own)
 {
     PyObject *pairs = make_pairs(values, baggage, own);
     if (pairs == NULL) {
@@ -128,6 +130,8 @@ make_label_set(PyObject *values, PyObject *baggage, PyObject *own)
     set->baggage = Py_XNewRef(baggage);
     set->own = Py_XNewRef(own);
     set->pairs = pairs;
+    set->span_context = Py_XNewRef(span_context);
+    set->record = NULL;
     set->next = NULL;
     set->alias = 0;
     set->threads = set->is_used = 0;
@@ -164,8 +168,11 @@ label_set_of(PyObject *labels, PyObject *context, PyObject *own)
             return set;
         }
     }
+    PyObject *span_context = *(PyObject **)((char *)labels + state.span_context_at);
     Py_INCREF(values);  /* what makes baggage into text may be anybody's code, and change the labels */
-    LabelSet *set = make_label_set(values, baggage, own);
+    Py_XINCREF(span_context);
+    LabelSet *set = make_label_set(values, span_context, baggage, own);
+    Py_XDECREF(span_context);
     Py_DECREF(values);
     if (set == NULL) {
         return NULL;

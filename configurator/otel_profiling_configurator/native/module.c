@@ -41,6 +41,7 @@ start(PyObject *module, PyObject *arguments)
         return NULL;
     }
     if (find_slot(type, "values", &state.values_at) < 0 || find_slot(type, "label_set", &state.label_set_at) < 0
+        || find_slot(type, "span_context", &state.span_context_at) < 0
         || switches_install() < 0) {
         return NULL;
     }
@@ -178,6 +179,58 @@ after_fork_in_child(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(use_thread_contexts_doc,
+"use_thread_contexts(keys, provider, changed, /)\n--\n\n"
+"Tell readers outside the process the current span of each thread, from the calling one's now and others' next switch on.\n\n"
+"Args:\n    keys: Names of the labels that are attributes there, by their index; it only grows.\n"
+"    provider: The SDK's tracer provider, whose resource may be exchanged, or None.\n"
+"    changed: Is called when that has happened and a span begins.\n\n"
+"Raises:\n    RuntimeError: There are no such readers on this system.");
+
+static PyObject *
+use_thread_contexts(PyObject *module, PyObject *arguments)
+{
+    PyObject *keys, *provider, *changed;
+    if (!PyArg_ParseTuple(arguments, "O!OO:use_thread_contexts", &PyTuple_Type, &keys, &provider, &changed)) {
+        return NULL;
+    }
+    return thread_contexts_start(keys, provider, changed) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+PyDoc_STRVAR(leave_thread_contexts_doc, "leave_thread_contexts()\n--\n\nTell readers outside the process of no span any more.");
+
+static PyObject *
+leave_thread_contexts(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    thread_contexts_stop();
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(publish_process_context_doc,
+"publish_process_context(payload, /)\n--\n\n"
+"Have readers outside the process find this payload, instead of a former one.\n\n"
+"Returns:\n    Whether they can: the system allows a named mapping.");
+
+static PyObject *
+publish_process_context(PyObject *module, PyObject *payload)
+{
+    char *bytes;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(payload, &bytes, &size) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(process_context_publish(bytes, size));
+}
+
+PyDoc_STRVAR(drop_process_context_doc, "drop_process_context()\n--\n\nHave readers outside the process find nothing any more.");
+
+static PyObject *
+drop_process_context(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    process_context_drop();
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(own_tags_doc, "own_tags()\n--\n\nReturn the tags that the application has given the calling thread, as pairs.");
 
 static PyObject *
@@ -253,6 +306,10 @@ static PyMethodDef methods[] = {
     {"by_thread", by_thread, METH_NOARGS, by_thread_doc},
     {"refresh", refresh, METH_NOARGS, refresh_doc},
     {"after_fork_in_child", after_fork_in_child, METH_NOARGS, after_fork_doc},
+    {"use_thread_contexts", use_thread_contexts, METH_VARARGS, use_thread_contexts_doc},
+    {"leave_thread_contexts", leave_thread_contexts, METH_NOARGS, leave_thread_contexts_doc},
+    {"publish_process_context", publish_process_context, METH_O, publish_process_context_doc},
+    {"drop_process_context", drop_process_context, METH_NOARGS, drop_process_context_doc},
     {"own_tags", own_tags, METH_NOARGS, own_tags_doc},
     {"set_own_tags", set_own_tags, METH_O, set_own_tags_doc},
     {"is_unseen", is_unseen, METH_NOARGS, is_unseen_doc},

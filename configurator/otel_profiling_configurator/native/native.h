@@ -3,6 +3,8 @@
  *   module.c         what Python calls
  *   label_sets.c     label sets: what samples are labelled with, and the aliases that they have at the agent
  *   threads.c        thread context records: which label set is current on each thread
+ *   thread_context.c   the same for readers outside the process
+ *   process_context.c  and the process's resource for them
  *   switches.c       who changes the current context, and when: then records follow
  *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
  *   agent_library.c  what the agent's library is given to read
@@ -23,6 +25,7 @@
 
 #if defined(__linux__) && defined(__LP64__)
 #define HAS_AGENT_LIBRARY 1
+#define HAS_THREAD_CONTEXT 1
 #endif
 
 /* How samples find the labels of their thread. */
@@ -48,7 +51,7 @@ typedef struct {
     PyObject *label_by_thread;   /* writes pairs on the calling thread */
     PyObject *failed;            /* is told of the exception that is being handled */
     PyObject *add_tag, *remove_tag;  /* the agent's */
-    Py_ssize_t values_at, label_set_at;  /* slots of `SpanLabels` */
+    Py_ssize_t values_at, label_set_at, span_context_at;  /* slots of `SpanLabels` */
 } State;
 
 extern State state;
@@ -62,12 +65,17 @@ is_followed(PyThreadState *thread)
 
 /* -- label_sets.c ------------------------------------------------------------------------------------------------------- */
 
+/* What readers outside the process are given for a label set, see thread_context.c. */
+typedef struct ContextRecord ContextRecord;
+
 typedef struct LabelSet {
     PyObject_HEAD
     PyObject *values;    /* what it is made of, told by identity: the labels of a span, */
     PyObject *baggage;   /* the current baggage or NULL, */
     PyObject *own;       /* and the tags that the application gave the thread, or NULL */
     PyObject *pairs;     /* name, value, name, value, ... */
+    PyObject *span_context;  /* of the span whose labels these are, owned; NULL where no id is to be told */
+    ContextRecord *record;   /* owned; NULL until it is first current while there may be readers */
     struct LabelSet *next;  /* another one of the same span; owned */
     uint64_t alias;      /* 0 while its labels are not at the agent */
     int threads;         /* on which it is current */
@@ -102,6 +110,7 @@ typedef struct Thread {
     _Atomic int is_between;             /* and whether it has still to copy it once more, or the top of the stack */
     /* The thread itself changes these. */
     LabelSet *set;                      /* the current one, owned; NULL for none */
+    ContextRecord *volatile *slot;      /* where readers outside the process look; NULL on systems that have none */
     PyObject *own;                      /* the application's tags of the thread, a tuple of pairs, owned; NULL for none */
     PyObject *tracer;                   /* the application's greenlet tracer, owned; NULL for none */
     unsigned long greenlets;            /* `greenlets_version` when its tracer was last set */
@@ -126,8 +135,29 @@ void threads_forget_own(void);
 /* This is a forked child: of all threads only the calling one is here. */
 void threads_after_fork(void);
 Py_ssize_t threads_count(void);
+/* Call this with each thread's current label set that has a record for readers outside. */
+void threads_each_set(void (*act)(LabelSet *set));
 /* The record of a thread, for the agent's threads; NULL where there is none. */
 Thread *thread_find(const PyThreadState *python_state);
+
+/* -- thread_context.c --------------------------------------------------------------------------------------------------- */
+
+/* Whether label sets are told to readers outside the process. */
+extern int thread_contexts_are_on;
+/* Begin with that; -1 with an exception where it can't be. See `use_thread_contexts` in module.c. */
+int thread_contexts_start(PyObject *keys, PyObject *provider, PyObject *changed);
+void thread_contexts_stop(void);
+/* The calling thread's pointer for readers. */
+ContextRecord *volatile *thread_context_slot(void);
+/* Have it lead to the record of this label set; NULL for none. For the calling thread. */
+void thread_context_publish(Thread *thread, LabelSet *set);
+void thread_context_free(ContextRecord *record);
+
+/* -- process_context.c -------------------------------------------------------------------------------------------------- */
+
+/* Have this payload be found, instead of a former one; whether that can be had. */
+int process_context_publish(const char *bytes, Py_ssize_t size);
+void process_context_drop(void);
 
 /* -- switches.c --------------------------------------------------------------------------------------------------------- */
 

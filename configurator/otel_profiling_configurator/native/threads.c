@@ -40,6 +40,9 @@ end_of_thread(void *record)
 {
     Thread *thread = record;
     own_record = NULL;
+    if (thread->slot != NULL) {
+        *thread->slot = NULL;  /* its label set is let go of by whoever comes next, with the GIL */
+    }
     atomic_store(&thread->alias, 0);
     thread->next_free = atomic_load(&ended_records);
     while (!atomic_compare_exchange_weak(&ended_records, &thread->next_free, thread)) {
@@ -149,6 +152,7 @@ new_record(void)
     }
     records_in_use++;
     thread->labelled = labels_begun;
+    thread->slot = thread_context_slot();
     own_record = thread;
     return thread;
 }
@@ -201,6 +205,9 @@ thread_switch(Thread *thread, LabelSet *set)
     }
     cpu_clocks_wake(thread);
     agent_library_give(thread, alias);
+    if (thread->slot != NULL && (thread_contexts_are_on || *thread->slot != NULL)) {
+        thread_context_publish(thread, set);
+    }
     if (former != NULL) {
         former->threads--;
         Py_DECREF((PyObject *)former);
@@ -257,9 +264,20 @@ threads_after_fork(void)
         }
         atomic_store(&thread->state, NULL);
         atomic_store(&thread->alias, 0);
+        thread->slot = NULL;  /* memory of a thread that is not here */
         clear(thread);
         thread->next_free = free_records;
         free_records = thread;
+    }
+}
+
+void
+threads_each_set(void (*act)(LabelSet *set))
+{
+    for (Thread *thread = all_records; thread != NULL; thread = thread->next_record) {
+        if (thread->set != NULL && thread->set->record != NULL) {
+            act(thread->set);
+        }
     }
 }
 

@@ -15,9 +15,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 
 from ..guard import is_of_signal_handler, report
-from ..threads.thread_labels import NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE
 from . import local_roots
-from .labels import SAMPLED, LabelRules, SpanLabels
+from .labels import NO_SPAN, NOT_OURS, SAMPLED, SPAN_ATTRIBUTE, LabelRules, SpanLabels
 from .profile_id import set_profile_id
 from .renames import follow_renames, followed
 
@@ -56,7 +55,11 @@ def annotate(
         return  # of a tracer that is switched off: it may be the span that everybody shares
     this_process = local_roots.this_process
     if parent_span is not NO_SPAN:
-        if _is_span(parent_span) and parent_span.get_span_context()[SPAN_ID] == span_context[SPAN_ID]:
+        if parent_span.__class__ is NonRecordingSpan:  # a remote one, most of the time
+            parent_id: Any = parent_span._context[SPAN_ID]
+        else:  # tracers take what is no span for no parent
+            parent_id = parent_span.get_span_context()[SPAN_ID] if isinstance(parent_span, Span) else None
+        if parent_id == span_context[SPAN_ID]:
             # A tracer that is switched off hands its parent on, under the same identity: its work is the parent's.
             if parent.owner:
                 span._otel_profiling_labels = parent
@@ -66,23 +69,16 @@ def annotate(
     serves = parent.serves or kind is SERVER or kind is CONSUMER
     process = None if command else this_process  # those below a command are nobody's descendants
     if parent.process is not this_process or serves is not parent.serves:
-        labels = rules.of_local_root(span_context, name, process, serves)
-        owns_id = True
+        span._otel_profiling_labels = labels = rules.of_local_root(span_context, name, process, serves)
+        profile_id = labels.values[1]
     elif not command and rules.descendants_share and not (parent.trace_flags ^ span_context.trace_flags) & SAMPLED:
         span._otel_profiling_labels = parent
         return
     else:
-        labels = rules.of_descendant(parent, span_context, name, process)
-        owns_id = rules.own_span_ids
-    span._otel_profiling_labels = labels
-    profile_id = labels.values[1]
-    if profile_id and owns_id:
+        span._otel_profiling_labels = labels = rules.of_descendant(parent, span_context, name, process)
+        profile_id = labels.values[1] if rules.own_span_ids else ""
+    if profile_id:
         set_profile_id(span, profile_id)
-
-
-def _is_span(span: Any) -> bool:
-    """Whether tracers take this object for a parent; to compare the class is the cheaper way, and often says it."""
-    return span.__class__ is NonRecordingSpan or isinstance(span, Span)
 
 
 def find_parent(context: Context | None) -> tuple[Any, SpanLabels]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import weakref
 
-from opentelemetry.trace import SpanContext
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, SpanContext, set_span_in_context
 
 from .scope import Scope
 
@@ -79,6 +80,8 @@ class SpanLabels:
     """Whether the span, or one above it in this process, is of the kind ``SERVER`` or ``CONSUMER``."""
     keeps_name: bool
     root: SpanLabels
+    span_context: SpanContext
+    """Of the span that readers outside the process are told of, sampled or not: the local root, or by the scope the owner."""
     label_set: object
     """The native module's: set and read there only."""
     __slots__ = (
@@ -90,6 +93,7 @@ class SpanLabels:
         "process",
         "root",
         "serves",
+        "span_context",
         "trace_flags",
         "values",
     )
@@ -118,6 +122,25 @@ def span_labels(owner: int, trace_flags: int, values: Values, process: object = 
     labels.process = process
     labels.serves = serves
     return labels
+
+
+SPAN_ATTRIBUTE = "_otel_profiling_labels"
+"""Attribute of a span object that holds its `SpanLabels`. Hot paths spell it out."""
+
+(CURRENT_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
+"""Key of the current span in a context. Learnt through the API, which has no public name for it."""
+
+NOT_OURS = span_labels(0, False, NO_LABELS)
+"""Labels of every span that we did not start: an API-only one, or another provider's."""
+
+
+class _NoSpan:
+    """What a context without a span is taken to have, so that hot paths need not ask."""
+
+    _otel_profiling_labels = NOT_OURS
+
+
+NO_SPAN = _NoSpan()
 
 
 class LabelRules:
@@ -151,6 +174,8 @@ class LabelRules:
             labels.values = (_to_bytes(span_context[0], 16).hex(), own_id, name)
         else:
             labels.values = ("", "", name)
+        if self._span_ids:
+            labels.span_context = span_context
         if not self._span_names:
             labels.keeps_name = True
         return labels
@@ -175,6 +200,10 @@ class LabelRules:
         name_label = label_value(name) if self._own_span_names else root_name
         labels = span_labels(span_id, trace_flags, (trace_label, id_label, name_label), process, parent.serves)
         labels.root = root  # not on the root itself: that would be a reference cycle
+        if self.own_span_ids:
+            labels.span_context = span_context
+        elif self._span_ids and hasattr(root, "span_context"):  # one by another provider's scopes may have none
+            labels.span_context = root.span_context
         if not self._own_span_names:
             root.inherit(labels)
         return labels

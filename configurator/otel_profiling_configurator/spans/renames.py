@@ -9,11 +9,13 @@ from typing import Any
 from opentelemetry.trace import NonRecordingSpan, Span
 
 from ..guard import report
-from ..threads.thread_labels import NOT_OURS, SPAN_ATTRIBUTE, refresh
-from .labels import SpanLabels, label_value
+from .labels import NOT_OURS, SPAN_ATTRIBUTE, SpanLabels, label_value
 
 _OURS = "_otel_profiling"
 """Attribute that marks an `update_name` of ours, or of another import of this package."""
+
+_relabel: Callable[[], None] | None = None
+"""Labels the calling thread anew, whose span may have another name now."""
 
 followed: dict[type, Callable[[], None]] = {}
 """Span classes whose `update_name` we see, and what ends that."""
@@ -56,6 +58,12 @@ def follow_renames(span_class: type) -> None:
     followed[owner] = undo
 
 
+def when_renamed(relabel: Callable[[], None] | None) -> None:
+    """Call `relabel` on a thread that has given a span another name; None for nothing."""
+    global _relabel  # noqa: PLW0603 - the process's
+    _relabel = relabel
+
+
 def unfollow_all() -> None:
     """Give all classes their own `update_name` back."""
     for stop_following in followed.values():
@@ -76,4 +84,5 @@ def _renamed(span: Span, name: str) -> None:
         return  # what a tracer that is switched off made of its parent: nothing of that name is exported
     # The SDK ignores a new name for an ended span; a span that is not recorded has no name to read back.
     labels.rename(label_value(getattr(span, "name", name)))
-    refresh()
+    if _relabel is not None:
+        _relabel()

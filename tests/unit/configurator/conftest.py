@@ -17,9 +17,9 @@ from opentelemetry.util._once import Once
 from otel_profiling_configurator import deactivate
 from otel_profiling_configurator import native as native_module
 from otel_profiling_configurator.context import following as following_module
+from otel_profiling_configurator.context import labelling
 from otel_profiling_configurator.native import why_missing
 from otel_profiling_configurator.spans import tracer_provider
-from otel_profiling_configurator.threads import thread_labels
 
 from .fakes import Pyroscope, Tags, skip_if_pure
 
@@ -34,7 +34,7 @@ def form_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
 def writer() -> Iterator[Tags]:
     """Labels are written here; in the end every one must have been removed by the exact pair, none added twice."""
     tags = Tags()
-    undo = thread_labels.install(tags)
+    undo = labelling.install(tags)
     yield tags
     undo()
     assert tags.mistakes == []
@@ -58,7 +58,7 @@ def following(form: str, writer: Tags) -> Iterator[Tags]:
             patch.setattr(following_module, "why_missing", "left out by the test")
         undo, why_python = following_module.install()
         assert bool(why_python) is (form == "python"), why_python
-        thread_labels.agent_started(writer, aliases=True)
+        labelling.agent_started(writer, aliases=True)
         yield writer
         undo()
 
@@ -69,7 +69,7 @@ def following_natively(request: pytest.FixtureRequest, writer: Tags) -> Iterator
     skip_if_pure(request)
     undo, why_python = following_module.install()
     assert not why_python
-    thread_labels.agent_started(writer, aliases=True)
+    labelling.agent_started(writer, aliases=True)
     yield writer
     undo()
 

@@ -18,9 +18,8 @@ from opentelemetry.context import Context
 from opentelemetry.context.context import _RuntimeContext
 from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
-from otel_profiling_configurator.spans.labels import KEYS, LabelRules
+from otel_profiling_configurator.spans.labels import KEYS, NOT_OURS, SPAN_ATTRIBUTE, LabelRules
 from otel_profiling_configurator.threads.os_threads import get_ident
-from otel_profiling_configurator.threads.thread_labels import NOT_OURS, SPAN_ATTRIBUTE
 
 _PREPARED = """
 import sys

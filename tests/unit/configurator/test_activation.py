@@ -18,7 +18,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, Span, get_current_span
+from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, get_current_span
 from otel_profiling_configurator import (
     ProfilingTracerProvider,
     Scope,
@@ -31,12 +31,11 @@ from otel_profiling_configurator import (
 )
 from otel_profiling_configurator.agent import agent as agents
 from otel_profiling_configurator.agent import descriptors, process_models
-from otel_profiling_configurator.context import following
+from otel_profiling_configurator.context import following, labelling
 from otel_profiling_configurator.process_state import process_state
 from otel_profiling_configurator.spans import tracer_provider
-from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
-from otel_profiling_configurator.threads import by_thread, thread_labels
-from otel_profiling_configurator.threads.thread_labels import SPAN_ATTRIBUTE
+from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES, SPAN_ATTRIBUTE
+from otel_profiling_configurator.threads import by_thread
 
 from ...c_functions import all_functions
 from .fakes import Caching, Pyroscope, expected, pairs_of, run_prepared
@@ -76,7 +75,7 @@ def started(pyroscope: Pyroscope) -> bool:
     """Whether spans are labelled; the answer is the same for each part of it."""
     parts = {
         isinstance(trace.get_tracer_provider(), ProfilingTracerProvider),
-        hasattr(Span, SPAN_ATTRIBUTE),
+        hasattr(NonRecordingSpan, SPAN_ATTRIBUTE),
         pyroscope.configure is not pyroscope.original,
     }
     assert len(parts) == 1
@@ -372,14 +371,14 @@ def test_deactivated_while_waiting(sdk_provider: TracerProvider, pyroscope: Pyro
 
 STEPS: list[tuple[Any, str]] = [
     (tracer_provider, "install"),
-    (thread_labels, "install"),
+    (labelling, "install"),
     (following, "install"),
     (agents, "Tags"),
     (agents.Agent, "watch_application"),
     (agents.Agent, "watch_labels"),
     (agents.Agent, "start"),
     (agents.Agent, "stop_at_exit"),
-    (thread_labels, "refresh"),
+    (labelling, "refresh"),
     (activation, "_register_fork_hook"),
 ]
 
@@ -824,7 +823,7 @@ def test_sampler_that_has_stopped(pyroscope: Pyroscope, monkeypatch: pytest.Monk
     watches: list[dict[str, Any]] = []
     monkeypatch.setattr(activation, "ServerWatch", lambda *args: watches.append(args) or SimpleNamespace(start=int, stop=int))
     activate()
-    *_, restart = watches[0]
+    *_, restart, _ = watches[0]
     with trace.get_tracer("test").start_as_current_span("GET /") as span:
         restart()
         assert pyroscope.tags.current() == pairs_of(span)
@@ -901,6 +900,7 @@ def test_second_copy(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, requ
     assert len(pyroscope.agents) == 1
     assert pyroscope.running
     assert hooks == []
+    run_a_span(pyroscope)
 
 
 @pytest.mark.usefixtures("global_provider")

@@ -287,7 +287,7 @@ class Started(list[bool]):
 def agents_started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """Here samples can have aliases."""
     seen = Started()
-    monkeypatch.setattr(agents.thread_labels, "agent_started", lambda _writer, *, aliases: seen.append(aliases))
+    monkeypatch.setattr(agents.labelling, "agent_started", lambda _writer, *, aliases: seen.append(aliases))
     return seen
 
 
@@ -347,7 +347,7 @@ def test_aliases_for_the_applications_agent(
 def test_application_that_labels_threads(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it has called does what it did, and the labels are told of, until that is undone."""
     told: list[tuple[bool, str, str]] = []
-    monkeypatch.setattr(agents.thread_labels, "tag_of_application", lambda *tag: told.append(tag))
+    monkeypatch.setattr(agents.labelling, "tag_of_application", lambda *tag: told.append(tag))
     agent = Agent(pyroscope, Settings())
     originals = pyroscope.lib.add_thread_tag, pyroscope.lib.remove_thread_tag
     undo = agent.watch_labels()
@@ -364,7 +364,7 @@ def test_application_that_labels_threads(pyroscope: Pyroscope, monkeypatch: pyte
 def test_labels_of_ours_are_not_taken_for_the_applications(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
     """We write through the functions that were there before they were watched."""
     told: list[object] = []
-    monkeypatch.setattr(agents.thread_labels, "tag_of_application", lambda *tag: told.append(tag))
+    monkeypatch.setattr(agents.labelling, "tag_of_application", lambda *tag: told.append(tag))
     agent = Agent(pyroscope, Settings())
     undo = agent.watch_labels()
     agent.tags.add_thread_tag("span_name", "GET /")
@@ -378,7 +378,7 @@ def test_application_labels_a_thread_while_we_fail(
 ) -> None:
     """Its call goes through all the same, and one warning says so."""
     monkeypatch.setattr(guard, "reraise", False)
-    monkeypatch.setattr(agents.thread_labels, "tag_of_application", lambda *_tag: 1 / 0)
+    monkeypatch.setattr(agents.labelling, "tag_of_application", lambda *_tag: 1 / 0)
     undo = Agent(pyroscope, Settings()).watch_labels()
     for job in ("a", "b"):
         pyroscope.lib.add_thread_tag(f"job {job}", job)

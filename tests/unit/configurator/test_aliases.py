@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import _ctypes
 import asyncio
 import contextvars
 import ctypes
 import gc
-import math
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +18,9 @@ from opentelemetry.baggage import set_baggage
 from opentelemetry.context import Context
 from otel_profiling_configurator import guard
 from otel_profiling_configurator.context import following as following_module
+from otel_profiling_configurator.context import labelling
 from otel_profiling_configurator.native import native, why_missing
 from otel_profiling_configurator.spans.labels import KEYS
-from otel_profiling_configurator.threads import thread_labels
 from otel_profiling_configurator.threads.os_threads import get_ident
 
 from ...c_functions import called_by
@@ -57,7 +57,7 @@ class Library:
         """Have a new agent of this library be labelled; return why that is done by thread."""
         self.of.clear()
         why = native.use_agent(self.lib.add_thread_tag, self.remove_thread_tag, aliases)
-        thread_labels.refresh()
+        labelling.refresh()
         return why
 
     def put_back(self) -> None:
@@ -107,7 +107,7 @@ def begin(request: pytest.FixtureRequest) -> Iterator[Begin]:
     undos: list[Callable[[], None]] = [library.put_back]
 
     def begin(baggage_names: Mapping[str, str] | None = None) -> Library:
-        undos.append(thread_labels.install(library, baggage_names or {}))
+        undos.append(labelling.install(library, baggage_names or {}))
         undo, why_python = following_module.install()
         undos.append(undo)
         assert not why_python
@@ -166,7 +166,7 @@ def test_span_that_gets_another_name(library: Library) -> None:
     labels = root_labels("GET")
     token = context_api.attach(context_with(labels))
     labels.rename("GET /users")
-    thread_labels.refresh()
+    labelling.refresh()
     assert expected(TRACE, SPAN, "GET /users") in library.sets()
     context_api.detach(token)
 
@@ -295,7 +295,7 @@ def test_labels_by_thread_from_now_on(library: Library) -> None:
     token = context_api.attach(span(1))
     assert native.by_thread() is True
     assert library.of == {}
-    thread_labels.refresh()
+    labelling.refresh()
     assert library.of == {get_ident(): expected(TRACE, 0xA1, "span 1")}
     context_api.detach(token)
     assert library.of == {}
@@ -307,7 +307,7 @@ def test_agent_that_has_just_started(library: Library) -> None:
     """Can't have been seen yet, and nothing is given up for that."""
     assert library.of == {}
     assert native.is_unseen() is False
-    assert thread_labels.give_up_aliases_if_unseen() is False
+    assert labelling.give_up_aliases_if_unseen() is False
 
 
 def test_agent_that_stops(library: Library) -> None:
@@ -400,39 +400,39 @@ class TestTagsOfTheApplication:
         """They are on its samples at once, and no longer than on the thread."""
         labels = expected(TRACE, 0xA1, "span 1")
         token = context_api.attach(span(1))
-        thread_labels.tag_of_application(True, "job", "nightly")
-        thread_labels.tag_of_application(True, "shard", "7")
+        labelling.tag_of_application(True, "job", "nightly")
+        labelling.tag_of_application(True, "shard", "7")
         assert {**labels, "job": "nightly", "shard": "7"} in library.sets()
-        thread_labels.tag_of_application(False, "job", "nightly")
+        labelling.tag_of_application(False, "job", "nightly")
         assert {**labels, "shard": "7"} in library.sets()
-        thread_labels.tag_of_application(False, "shard", "7")
-        thread_labels.tag_of_application(False, "shard", "not there")
+        labelling.tag_of_application(False, "shard", "7")
+        labelling.tag_of_application(False, "shard", "not there")
         assert native.own_tags() == ()
         context_api.detach(token)
 
     def test_other_threads(self, library: Library) -> None:
         """Have their own, also in the same span."""
         request = span(1)
-        thread_labels.tag_of_application(True, "job", "nightly")
+        labelling.tag_of_application(True, "job", "nightly")
         on_a_thread(lambda: visit(request))
         assert library.sets() == [expected(TRACE, 0xA1, "span 1")]
         visit(request)
         assert {**expected(TRACE, 0xA1, "span 1"), "job": "nightly"} in library.sets()
-        thread_labels.tag_of_application(False, "job", "nightly")
+        labelling.tag_of_application(False, "job", "nightly")
 
     def test_outside_spans(self, library: Library) -> None:
         """The thread has no alias, so its samples have the tags that the agent itself keeps."""
-        thread_labels.tag_of_application(True, "job", "nightly")
+        labelling.tag_of_application(True, "job", "nightly")
         visit(Context())
         assert library.of == {}
-        thread_labels.tag_of_application(False, "job", "nightly")
+        labelling.tag_of_application(False, "job", "nightly")
 
     def test_name_of_a_span_label(self, library: Library) -> None:
         """Does not make a label twice: the span's own is the one."""
-        thread_labels.tag_of_application(True, "span_name", "of the application")
+        labelling.tag_of_application(True, "span_name", "of the application")
         visit(span(1))
         assert library.names() == {"span 1"}
-        thread_labels.tag_of_application(False, "span_name", "of the application")
+        labelling.tag_of_application(False, "span_name", "of the application")
 
     def test_what_is_no_text(self, library: Library) -> None:
         """Is passed over: the agent has refused it before."""
@@ -470,12 +470,11 @@ def test_agent_that_fails_to_add(library: Library, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("add_tag", "aliases", "why"),
     [
-        (print, True, "this release of pyroscope-io reads threads in another way"),
-        (math.sqrt, True, "this release of pyroscope-io reads threads in another way"),
+        (_ctypes.sizeof, True, "this release of pyroscope-io reads threads in another way"),
         (lambda *_: None, True, "the agent is not the native one"),
         (None, False, "its samples need the threads' own ids"),
     ],
-    ids=["the interpreter", "another library", "Python", "not wanted"],
+    ids=["another library", "Python", "not wanted"],
 )
 def test_what_can_not_be_led(add_tag: Any, aliases: bool, why: str, library: Library) -> None:
     """Is left alone, and labels are kept by thread: it is said why."""

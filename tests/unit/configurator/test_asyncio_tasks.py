@@ -320,6 +320,9 @@ def test_other_loop_inside_a_step(check: Checks, tracer: Any) -> None:
 
     def run_other() -> None:
         running = asyncio.get_running_loop()
+        current = asyncio.current_task()
+        assert current is not None
+        asyncio.tasks._leave_task(running, current)  # a thread's, not a loop's, since CPython 3.14
         asyncio._set_running_loop(None)
         loop = asyncio.new_event_loop()
         try:
@@ -327,6 +330,7 @@ def test_other_loop_inside_a_step(check: Checks, tracer: Any) -> None:
         finally:
             loop.close()
             asyncio._set_running_loop(running)
+            asyncio.tasks._enter_task(running, current)
 
     async def handler() -> None:
         with tracer.start_as_current_span("handler"):

@@ -10,8 +10,8 @@ from opentelemetry.baggage import remove_baggage, set_baggage
 from opentelemetry.context import Context, attach, detach
 from otel_profiling_configurator import guard
 from otel_profiling_configurator.context import following as following_module
+from otel_profiling_configurator.context import labelling
 from otel_profiling_configurator.spans.baggage_labels import BAGGAGE, MAX_CHARACTERS, baggage_labels
-from otel_profiling_configurator.threads import thread_labels
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels
 
@@ -25,9 +25,9 @@ def tags(form: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tags]:
     if form == "python":
         monkeypatch.setattr(following_module, "why_missing", "left out by the test")
     tags = Tags()
-    undo_labels = thread_labels.install(tags, NAMES)
+    undo_labels = labelling.install(tags, NAMES)
     undo, _ = following_module.install()
-    thread_labels.agent_started(tags, aliases=False)
+    labelling.agent_started(tags, aliases=False)
     yield tags
     undo()
     undo_labels()

@@ -13,10 +13,9 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.sdk.trace import TracerProvider
 from otel_profiling_configurator import guard
 from otel_profiling_configurator.context import following as following_module
-from otel_profiling_configurator.context import greenlets, python_form
+from otel_profiling_configurator.context import greenlets, labelling, python_form
+from otel_profiling_configurator.context.labelling import refresh
 from otel_profiling_configurator.native import native
-from otel_profiling_configurator.threads import thread_labels
-from otel_profiling_configurator.threads.thread_labels import refresh
 
 from ...c_functions import all_functions
 from .fakes import TRACE, Tags, WithoutVariable, context_with, expected, on_a_thread, root_labels, skip_if_pure
@@ -146,7 +145,7 @@ def test_span_attached_by_a_destructor_at_the_end_of_a_thread(following: Tags) -
         def __del__(self) -> None:
             attach(B)
 
-    local = thread_labels.by_thread.Local()
+    local = labelling.by_thread.Local()
 
     def work() -> None:
         local.before = Late()
@@ -165,7 +164,7 @@ def test_context_that_is_current_during_start_and_undo(writer: Tags, form: str, 
         monkeypatch.setattr(following_module, "why_missing", "left out by the test")
     early = attach(A)
     undo, _ = following_module.install()
-    thread_labels.agent_started(writer, aliases=True)
+    labelling.agent_started(writer, aliases=True)
     assert writer.current() == LABELS_OF_A
     late = attach(B)
     assert writer.current() == LABELS_OF_B

@@ -10,7 +10,7 @@ from typing import Any
 import opentelemetry.context as context_api
 import pytest
 from otel_profiling_configurator.context import following as following_module
-from otel_profiling_configurator.threads import thread_labels
+from otel_profiling_configurator.context import labelling
 
 from .fakes import Tags, context_with, name_of, on_a_thread, root_labels, run_prepared
 
@@ -146,7 +146,7 @@ def test_tracer_of_before(writer: Tags, form: str, monkeypatch: pytest.MonkeyPat
     tracer = Tracer()
     greenlet.settrace(tracer)
     undo, _ = following_module.install()
-    thread_labels.agent_started(writer, aliases=True)
+    labelling.agent_started(writer, aliases=True)
     assert greenlet.gettrace() is tracer
     assert take_turns(writer) == TURNS
     assert tracer.events

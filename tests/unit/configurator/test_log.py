@@ -6,10 +6,13 @@ import contextlib
 import io
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 from otel_profiling_configurator import log
+
+from .fakes import on_a_thread
 
 
 @contextlib.contextmanager
@@ -104,3 +107,12 @@ def test_no_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     log.configure(logging.INFO)
     log.logger.info("unseen")
     assert errors == []
+
+
+def test_threads_of_the_application() -> None:
+    """They stay on the list of `threading`, also the main one."""
+    before = threading.enumerate()
+    log.forget_thread()
+    assert threading.enumerate() == before
+    on_a_thread(log.forget_thread)
+    assert threading.enumerate() == before

@@ -17,9 +17,9 @@ from typing import Any
 import opentelemetry.context as context_api
 import pytest
 from otel_profiling_configurator.context import following as following_module
+from otel_profiling_configurator.context import labelling
 from otel_profiling_configurator.native import native, why_missing
 from otel_profiling_configurator.spans.labels import KEYS, NO_LABELS, SpanLabels
-from otel_profiling_configurator.threads import thread_labels
 
 from ...c_functions import METHODS, all_functions, definition_of, function_of
 from .fakes import Tags, context_with, in_span, name_of, on_a_thread, root_labels, run_prepared, skip_if_pure
@@ -188,7 +188,7 @@ class TestOthersWhoExchange:
     def begin(self, writer: Tags) -> Callable[[], None]:
         undo, why_python = following_module.install()
         assert not why_python
-        thread_labels.agent_started(writer, aliases=False)
+        labelling.agent_started(writer, aliases=False)
         return undo
 
     def test_before_us(self, method: Any, writer: Tags) -> None:
@@ -331,7 +331,7 @@ class TestOwnTags:
     def test_of_a_former_agent(self) -> None:
         """Are gone with it, on every thread."""
         native.set_own_tags((("job", "nightly"),))
-        thread_labels.agent_started(Tags(), aliases=False)
+        labelling.agent_started(Tags(), aliases=False)
         assert native.own_tags() == ()
 
     @pytest.mark.parametrize("wrong", [None, [], "text", 5])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 import signal
 import sys
 from collections.abc import Callable
@@ -172,3 +174,15 @@ def test_processes_of_multiprocessing(arguments: list[str], helper: bool, forks:
     """Those that run nothing of the application's are known by what Python was told to run."""
     monkeypatch.setattr(sys, "orig_argv", arguments)
     assert (process_models.is_helper(), process_models.only_forks()) == (helper, forks)
+
+
+def test_raise_signal_seen_by_others() -> None:
+    """Who looks at it, or pickles it, finds what the module has."""
+    signature = inspect.signature(signal.raise_signal)
+    undo = process_models.before_fatal_signal(lambda: None)
+    try:
+        assert pickle.loads(pickle.dumps(signal.raise_signal)) is signal.raise_signal  # noqa: S301 - our own
+        assert inspect.signature(signal.raise_signal) == signature
+        assert signal.raise_signal.__module__ == "signal"
+    finally:
+        undo()

@@ -19,6 +19,10 @@ PANIC = b"\nthread '<unnamed>' panicked at src/sampler.rs:12:3:\ncalled `Option:
 INTERVAL = 10.0
 
 
+def nothing() -> None:
+    """Find all else as it should be."""
+
+
 class Agent:
     """Says what a test has it say, and counts how often it is started again."""
 
@@ -43,7 +47,7 @@ def agent() -> Agent:
 @pytest.fixture
 def look(agent: Agent, warned: Callable[[], list[str]]) -> Callable[..., list[str]]:
     """Look at what the agent has said by a time; return what is warned of."""
-    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart)
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
 
     def look(now: float, *words: bytes) -> list[str]:
         before = len(warned())
@@ -98,6 +102,16 @@ def test_sampler_that_has_stopped(look: Callable[..., list[str]], agent: Agent) 
     assert look(20.0) == []
 
 
+def test_line_in_pieces(look: Callable[..., list[str]], agent: Agent) -> None:
+    """What is said in several pieces is heard when its line is complete, once."""
+    assert look(0.0, PANIC[:30]) == []
+    assert look(10.0, PANIC[30:40]) == []
+    (line,) = look(20.0, PANIC[40:])
+    assert "src/sampler.rs:12:3)" in line
+    assert look(100.0) == []
+    assert agent.starts == 1
+
+
 def test_sampler_that_stops_again_and_again(look: Callable[..., list[str]], agent: Agent) -> None:
     """It is started once a minute, and has not been forgotten when the minute is over."""
     look(0.0, PANIC)
@@ -117,7 +131,7 @@ def test_failure_to_start_again(agent: Agent, warned: Callable[[], list[str]]) -
 
     agent.words.append(PANIC)
     with pytest.raises(OSError, match="no thread"):
-        ServerWatch(SERVER, INTERVAL, agent.take_words, fail).look(0.0)
+        ServerWatch(SERVER, INTERVAL, agent.take_words, fail, nothing).look(0.0)
     assert warned() == []
 
 
@@ -126,7 +140,7 @@ def test_failure_to_start_again(agent: Agent, warned: Callable[[], list[str]]) -
 
 @pytest.fixture
 def watching(agent: Agent) -> Iterator[ServerWatch]:
-    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart)
+    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart, nothing)
     watch.start()
     yield watch
     watch.stop()
@@ -137,10 +151,25 @@ def watching(agent: Agent) -> Iterator[ServerWatch]:
 def test_thread(agent: Agent) -> None:
     """Somebody listens, without being asked, and nobody sees a thread by `threading`."""
     before = threading.active_count()
-    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart)
+    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart, nothing)
     watch.start()
     assert agent.listened.wait(10)
     assert threading.active_count() == before
+    watch.stop()
+
+
+def test_thread_that_has_logged(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody sees it by `threading` then, either."""
+    before = threading.enumerate()
+    agent.words.append(REFUSED)
+    watch = ServerWatch(SERVER, 0.001, agent.take_words, agent.restart, nothing)
+    watch.start()
+    for _ in range(10_000):
+        if caplog.records and threading.enumerate() == before:
+            break
+        threading.Event().wait(0.001)
+    assert caplog.records[0].threadName.startswith("Dummy")
+    assert threading.enumerate() == before
     watch.stop()
 
 
@@ -174,7 +203,7 @@ def test_failure_of_ours(agent: Agent, monkeypatch: pytest.MonkeyPatch, warned: 
             enough.set()
         raise OSError("of ours")
 
-    watch = ServerWatch(SERVER, 0.001, fail, agent.restart)
+    watch = ServerWatch(SERVER, 0.001, fail, agent.restart, nothing)
     watch.start()
     assert enough.wait(10)
     watch.stop()
@@ -225,7 +254,7 @@ def test_fork_while_a_handler_is_slow(watching: ServerWatch, agent: Agent, slow:
 
 def test_in_a_forked_child(agent: Agent, warned: Callable[[], list[str]]) -> None:
     """Losses of the parent's agent are not the child's."""
-    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart)
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
     agent.words.append(REFUSED)
     watch.look(0.0)
     assert len(warned()) == 1

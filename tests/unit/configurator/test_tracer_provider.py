@@ -36,8 +36,7 @@ from opentelemetry.trace import (
 )
 from otel_profiling_configurator import ProfilingTracerProvider, Scope, guard
 from otel_profiling_configurator.spans import sdk_tracers, tracer_provider
-from otel_profiling_configurator.spans.labels import PROFILE_ID_ATTRIBUTE, LabelRules
-from otel_profiling_configurator.threads.thread_labels import CURRENT_SPAN, NOT_OURS, SPAN_ATTRIBUTE
+from otel_profiling_configurator.spans.labels import CURRENT_SPAN, NOT_OURS, PROFILE_ID_ATTRIBUTE, SPAN_ATTRIBUTE, LabelRules
 
 from .fakes import SPAN, TRACE, Caching, Tags, expected, pairs_of, span_context
 

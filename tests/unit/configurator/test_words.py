@@ -5,6 +5,11 @@ from __future__ import annotations
 import pytest
 from otel_profiling_configurator.agent import words
 
+
+def read(text: str) -> words.Words:
+    return words.read(text.encode().split(b"\n"))
+
+
 TIME = " 2026-11-28T09:25:51.109Z "
 URL = "http://localhost:4040/push.v1.PusherService/Push"
 
@@ -33,7 +38,7 @@ URL = "http://localhost:4040/push.v1.PusherService/Push"
 )
 def test_failures(line: str, reason: str, remedy: str) -> None:
     """Each is told with the server's words, and what to do."""
-    said = words.read(f"INFO of no interest\n{TIME}{line}\n")
+    said = read(f"INFO of no interest\n{TIME}{line}\n")
     assert said.panics == []
     ((told, advice),) = said.failures
     assert told == reason
@@ -48,24 +53,24 @@ def test_remedies() -> None:
 
 def test_panics() -> None:
     """A thread that has ended says where."""
-    said = words.read("thread '<unnamed>' panicked at src/a.rs:1:2:\nmessage\nthread 'b' panicked at 'message', src/b.rs:3:4\n")
+    said = read("thread '<unnamed>' panicked at src/a.rs:1:2:\nmessage\nthread 'b' panicked at 'message', src/b.rs:3:4\n")
     assert said == words.Words([], ["src/a.rs:1:2", "'message', src/b.rs:3:4"])
 
 
 def test_nothing() -> None:
     """No words, no news."""
-    assert words.read("") == words.Words([], [])
+    assert read("") == words.read([]) == words.Words([], [])
 
 
 def test_credentials() -> None:
     """A password in an address is not shown."""
-    said = words.read("Failed to send session: error sending request for url (http://user:hunter2@host:4040/push)")
+    said = read("Failed to send session: error sending request for url (http://user:hunter2@host:4040/push)")
     assert said.failures[0].reason == "error sending request for url (http://***@host:4040/push)"
 
 
 def test_answer_of_a_strange_server() -> None:
     """What it says is cut, and no control character of it reaches a terminal."""
-    (failure,) = words.read("Sending Session failed 400 \x1b[31m\xe9'" + "x" * 10_000).failures
+    (failure,) = read("Sending Session failed 400 \x1b[31m\xe9'" + "x" * 10_000).failures
     assert failure.reason.isascii()
     assert failure.reason.isprintable()
     assert len(failure.reason) < 400

@@ -30,10 +30,10 @@ def test_name(command: str, name: str) -> None:
 
 def test_defaults() -> None:
     """Profiles and traces come to the receiver, in the protocol that it understands; the rest of the environment stays."""
-    told = environment({"HOME": "/root", "NO_PROXY": "intranet"}, ["python", "app.py"], RECEIVER)
+    told = environment({"HOME": "/home/me", "NO_PROXY": "intranet"}, ["python", "app.py"], RECEIVER)
     assert told.service == "app"
     assert told.elsewhere == ()
-    assert told.variables["HOME"] == "/root"
+    assert told.variables["HOME"] == "/home/me"
     assert told.variables["OTEL_SERVICE_NAME"] == "app"
     assert told.variables["OTEL_PROFILING_SERVER_ADDRESS"] == told.variables["OTEL_EXPORTER_OTLP_ENDPOINT"] == RECEIVER
     assert told.variables["OTEL_EXPORTER_OTLP_PROTOCOL"] == "http/protobuf"

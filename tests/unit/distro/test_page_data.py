@@ -13,7 +13,7 @@ from otel_profiling_distro.page.services import overview, routes
 from otel_profiling_distro.page.traces import Filter, trace, traces
 from otel_profiling_distro.receiver import Bounds, Frame, Sample, Store
 
-from .uploads import MS, SECOND, profiles, sample, span, spans
+from .uploads import MS, SECOND, UNHURRIED, profiles, sample, span, spans
 from .uploads import profile as upload
 
 names = st.sampled_from(["a", "b", "c"])
@@ -68,6 +68,7 @@ def stacks(tree: Tree) -> dict[tuple[Frame, ...], int]:
     return result
 
 
+@UNHURRIED
 @given(st.lists(st.lists(work, max_size=5), max_size=5), selections, st.booleans())
 def test_profile(pushes: list[list[Sample]], selection: Selection, segments: bool) -> None:
     """A profile is the sum of the samples that are meant, stack by stack, to the nanosecond, across segments and tables."""
@@ -184,6 +185,7 @@ def test_trace() -> None:
     assert trace(store, "u") is None
 
 
+@UNHURRIED
 @given(st.dictionaries(st.sampled_from("abcdef"), st.sampled_from("abcdefx"), min_size=1))
 def test_spans_that_are_each_others_parents(parents: dict[str, str]) -> None:
     """However spans refer to each other, each is there once."""

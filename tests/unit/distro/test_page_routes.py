@@ -135,6 +135,15 @@ def test_origin(receiver: Receiver) -> None:
     assert all("access-control" not in name for name in ask(receiver, "/api/state")[2])
 
 
+def test_fetch_metadata(receiver: Receiver) -> None:
+    """A picture or a script of another site's page says no origin, but where it is from; a link may lead here."""
+    for site in ("cross-site", "same-site"):
+        assert ask(receiver, "/profiles.html", sec_fetch_site=site, sec_fetch_mode="no-cors")[0] == 403
+        assert ask(receiver, "/", sec_fetch_site=site, sec_fetch_mode="navigate")[0] == 200
+    assert ask(receiver, "/page.js", sec_fetch_site="same-origin", sec_fetch_mode="no-cors")[0] == 200
+    assert ask(receiver, "/", sec_fetch_site="none", sec_fetch_mode="navigate")[0] == 200
+
+
 def test_bad_queries(receiver: Receiver) -> None:
     """A query that makes no sense is 400 and says which part."""
     for value in ("x", "-1", "1e9", "٣", "9" * 30):

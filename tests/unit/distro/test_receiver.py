@@ -8,7 +8,9 @@ import http.client
 import json
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -131,6 +133,19 @@ def test_less_than_a_period(receiver: Receiver) -> None:
     post(receiver, PUSH, push_request(Profile().add("leaf", 1).encode()))
     post(receiver, PUSH, push_request(Profile(period=0).add("leaf", 1).encode()))
     assert [sample.count for sample in receiver.samples()] == [1, 1]
+
+
+def test_fifty_at_once(receiver: Receiver) -> None:
+    """Fifty applications that upload at the same moment are all taken: nothing is lost, nothing refused."""
+    profile = Profile().add("leaf", 10_000_000).encode()
+    with ThreadPoolExecutor(50) as pool:
+        for _ in range(3):
+            uploads = [pool.submit(post, receiver, PUSH, push_request(profile, service=f"s{n}")) for n in range(50)]
+            uploads += [pool.submit(post, receiver, "/v1/traces", traces_request()) for _ in range(50)]
+            assert {upload.result()[0] for upload in uploads} == {200}
+    assert Counter(sample.series["service_name"] for sample in receiver.samples()) == {f"s{n}": 3 for n in range(50)}
+    assert len(receiver.spans()) == 3 * 50 * 2
+    assert receiver.refusals() == []
 
 
 def test_services_apart(receiver: Receiver) -> None:

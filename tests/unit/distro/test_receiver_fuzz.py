@@ -20,6 +20,8 @@ from otel_profiling_distro.receiver.protos import otel_profiling_pprof_pb2 as pp
 from otel_profiling_distro.receiver.protos import otel_profiling_push_pb2 as push
 from otel_profiling_distro.receiver.rules import RefusedError
 
+from .uploads import UNHURRIED
+
 int64 = st.integers(-3, 9) | st.sampled_from([2**63 - 1, -(2**63)])
 uint64 = st.integers(0, 5) | st.just(2**64 - 1)
 label = st.builds(pprof.Label, key=int64, str=int64, num=int64)
@@ -80,6 +82,7 @@ def damaged(body: bytes, place: int, byte: int) -> bytes:
     return body[: place % (len(body) + 1)] + bytes([byte]) + body[place % (len(body) + 1) + 1 :]
 
 
+@UNHURRIED
 @given(
     bodies,
     st.sampled_from([PUSH_PATH, TRACES_PATH]),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from rich.console import Console
 
-from otel_profiling_distro.receiver import Frame, Sample, Span
+from otel_profiling_distro.receiver import Frame, Receiver, Sample, Span
+from otel_profiling_distro.receiver.model import Profile
+from otel_profiling_distro.receiver.otlp import decode_traces
 from otel_profiling_distro.report import HotFunction, Report, Route, render, summarise
 
 MS = 1_000_000
@@ -68,6 +71,31 @@ def test_child_spans() -> None:
     """Only spans that own a profile are routes: a child's CPU time is its local root's."""
     report = summarise([sample("f", span_name="GET /", span_id="1")], [span("GET /", "1"), span("step", "2", "1")])
     assert list(routes(report)) == ["GET /"]
+
+
+def test_time_on_the_wall() -> None:
+    """Samples by the clock on the wall are no CPU time, and neither are bytes."""
+    wall = sample("f", 500, span_name="GET /")
+    wall = Sample({**wall.series, "clock": "wall"}, wall.labels, wall.stack, wall.value, wall.unit, wall.type, wall.count)
+    report = summarise(iter([sample("f", 10, span_name="GET /"), wall, sample("f", 70, unit="bytes")]), [])
+    assert (report.cpu_ns, report.samples) == (10 * MS, 1)
+
+
+def test_report_of_a_store() -> None:
+    """What a receiver keeps gives the same report as the samples and spans that it hands out."""
+    with Receiver() as receiver:
+        samples = [sample("f", 10, span_name="GET /", span_id="1"), sample("g", 30, span_name="GET /", span_id="1")]
+        receiver.store.add_profiles([Profile(0, 0, samples[0].series, samples)])
+        request = ExportTraceServiceRequest()
+        resource = request.resource_spans.add()
+        resource.resource.attributes.add(key="service.name").value.string_value = "shop"
+        exported = resource.scope_spans.add().spans.add(trace_id=b"\1" * 16, span_id=b"\2" * 8, name="GET /")
+        exported.attributes.add(key="pyroscope.profile.id").value.string_value = "1"
+        receiver.store.add_spans(decode_traces(request.SerializeToString()))
+        streamed = summarise(receiver.store.each_sample("shop"), receiver.store.span_records("shop"))
+        assert streamed == summarise(receiver.samples("shop"), receiver.spans("shop"))
+        assert streamed.trace is not None
+        assert streamed.trace.cpu_ns == 40 * MS
 
 
 def test_unsampled_spans() -> None:

@@ -9,7 +9,7 @@ from otel_profiling_distro.receiver import Bounds, Frame, Sample, Store
 from otel_profiling_distro.receiver.model import Profile
 from otel_profiling_distro.receiver.stacks import ROOT, Stacks
 
-from .uploads import MS, profile, sample, span, spans
+from .uploads import MS, UNHURRIED, profile, sample, span, spans
 
 
 class Clock:
@@ -34,6 +34,7 @@ samples = st.builds(
 )
 
 
+@UNHURRIED
 @given(st.lists(st.lists(samples, max_size=6), max_size=6), st.booleans())
 def test_samples_come_back(pushes: list[list[Sample]], segments: bool) -> None:
     """Every sample comes back as it arrived and in that order, whatever is in it, and across segments."""
@@ -45,6 +46,7 @@ def test_samples_come_back(pushes: list[list[Sample]], segments: bool) -> None:
     assert store.samples() == [one for push in pushes for one in push]
 
 
+@UNHURRIED
 @given(st.lists(st.lists(frames, max_size=5).map(tuple), max_size=20))
 def test_stacks_come_back(stacks: list[tuple[Frame, ...]]) -> None:
     """A stack's number is always the same, no other stack's, and leads back to it."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from hypothesis import HealthCheck, settings
+
 from otel_profiling_distro.receiver import Frame, Sample
 from otel_profiling_distro.receiver.model import Profile
 from otel_profiling_distro.receiver.otlp import EncodedSpans, Source, SpanRecord
+
+UNHURRIED = settings(derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine decides no test."""
 
 MS = 1_000_000
 SECOND = 1_000 * MS

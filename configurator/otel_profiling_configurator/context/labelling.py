@@ -11,33 +11,15 @@ from typing import Any
 
 import opentelemetry.context as context_api
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
 
 from ..guard import report
 from ..native import native
+from ..spans import renames
 from ..spans.baggage_labels import BAGGAGE, baggage_labels
-from ..spans.labels import KEYS, NO_LABELS, span_labels
-from . import by_thread
-from .by_thread import Pairs, TagWriter
-from .os_threads import get_ident
-
-SPAN_ATTRIBUTE = "_otel_profiling_labels"
-"""Attribute of a span object that holds its `SpanLabels`. Hot paths spell it out."""
-
-(CURRENT_SPAN,) = set_span_in_context(INVALID_SPAN, Context())
-"""Key of the current span in a context. Learnt through the API, which has no public name for it."""
-
-NOT_OURS = span_labels(0, False, NO_LABELS)
-"""Labels of every span that we did not start: an API-only one, or another provider's."""
-
-
-class _NoSpan:
-    """What a context without a span is taken to have, so that hot paths need not ask."""
-
-    _otel_profiling_labels = NOT_OURS
-
-
-NO_SPAN = _NoSpan()
+from ..spans.labels import CURRENT_SPAN, KEYS, NO_LABELS, NO_SPAN
+from ..threads import by_thread
+from ..threads.by_thread import Pairs, TagWriter
+from ..threads.os_threads import get_ident
 
 _NO_NAMES: Mapping[str, str] = {}
 _baggage_names = _NO_NAMES
@@ -137,9 +119,10 @@ def after_fork_in_child() -> None:
 
 def give_up_aliases_if_unseen() -> bool:
     """Keep labels by thread where the agent turns out to read threads in another way; return whether it does."""
-    global _why_by_thread  # noqa: PLW0603 - the agent is the process's
+    global _aliases_wanted, _why_by_thread  # noqa: PLW0603 - the agent is the process's
     if not (_is_native and native.is_unseen()):
         return False
+    _aliases_wanted = False
     native.by_thread()
     _why_by_thread = "the agent reads threads in another way"
     refresh()
@@ -169,14 +152,12 @@ def install(writer: TagWriter, baggage_names: Mapping[str, str] = _NO_NAMES, *, 
     global _baggage_names, _aliases_wanted
     _baggage_names, _aliases_wanted = baggage_names, aliases
     undo_labels = by_thread.install(writer)
-    # For the spans of all providers: an exception for each that is not ours would cost more than the rest.
-    setattr(Span, SPAN_ATTRIBUTE, NOT_OURS)
+    renames.when_renamed(refresh)
 
     def undo() -> None:
         global _baggage_names  # noqa: PLW0603 - as above
+        renames.when_renamed(None)
         undo_labels()
         _baggage_names = _NO_NAMES
-        if SPAN_ATTRIBUTE in vars(Span):
-            delattr(Span, SPAN_ATTRIBUTE)
 
     return undo

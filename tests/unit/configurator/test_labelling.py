@@ -7,12 +7,12 @@ from typing import Any
 
 import opentelemetry.context as context_api
 import pytest
+from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, Span, set_span_in_context
-from otel_profiling_configurator.spans.labels import LabelRules
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
+from otel_profiling_configurator.context import labelling
+from otel_profiling_configurator.spans.labels import CURRENT_SPAN, SPAN_ATTRIBUTE, LabelRules
 from otel_profiling_configurator.spans.scope import Scope
-from otel_profiling_configurator.threads import thread_labels
-from otel_profiling_configurator.threads.thread_labels import CURRENT_SPAN, SPAN_ATTRIBUTE
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context
 
@@ -93,7 +93,7 @@ def test_labels_that_changed(following: Tags) -> None:
     token = attach(context_with(labels))
     labels.rename("GET /users")
     assert following.current() == expected(TRACE, SPAN, "GET")
-    thread_labels.refresh()
+    labelling.refresh()
     assert following.current() == expected(TRACE, SPAN, "GET /users")
     detach(token)
     assert following.current() == {}
@@ -140,7 +140,7 @@ def test_new_agent_inside_a_span(following: Tags) -> None:
     assert labelled.acquire(timeout=10)
     token = attach(A)
     following.clear()
-    thread_labels.agent_started(following, aliases=True)
+    labelling.agent_started(following, aliases=True)
     assert following.current() == LABELS_OF_A
     proceed.release()
     thread.join(10)
@@ -151,12 +151,12 @@ def test_new_agent_inside_a_span(following: Tags) -> None:
 def test_agent_that_stops_inside_a_span(following: Tags) -> None:
     """Switches go on without harm, and the next agent gets the labels that are current when it starts."""
     token = attach(A)
-    thread_labels.agent_stopped()
+    labelling.agent_stopped()
     following.clear()
     inner = attach(context_with(root_labels("b", 0xB)))
     detach(inner)
     following.clear()
-    thread_labels.agent_started(following, aliases=True)
+    labelling.agent_started(following, aliases=True)
     assert following.current() == LABELS_OF_A
     detach(token)
     assert following.current() == {}
@@ -165,31 +165,47 @@ def test_agent_that_stops_inside_a_span(following: Tags) -> None:
 def test_why_labels_are_kept_by_thread(following: Tags, form: str) -> None:
     """It is said in words that fit into a sentence."""
     assert following.current() == {}
-    why = thread_labels.why_by_thread()
+    why = labelling.why_by_thread()
     assert why == ("contexts are followed in Python" if form == "python" else "the agent is not the native one")
 
 
 def test_tags_of_the_application_by_thread(following: Tags) -> None:
     """Stay as the agent has them: nothing hides them."""
     following.add_thread_tag("job", "nightly")
-    thread_labels.tag_of_application(True, "job", "nightly")
+    labelling.tag_of_application(True, "job", "nightly")
     token = attach(A)
     assert following.current() == {**LABELS_OF_A, "job": "nightly"}
     detach(token)
     assert following.current() == {"job": "nightly"}
     following.remove_thread_tag("job", "nightly")
-    thread_labels.tag_of_application(False, "job", "nightly")
+    labelling.tag_of_application(False, "job", "nightly")
 
 
 def test_no_aliases_to_give_up(following: Tags) -> None:
     """By thread there is nothing that the agent could fail to see."""
     assert following.current() == {}
-    assert thread_labels.give_up_aliases_if_unseen() is False
+    assert labelling.give_up_aliases_if_unseen() is False
 
 
-def test_spans_of_others() -> None:
-    """Have empty labels of their class while labels are kept, and no attribute of ours otherwise."""
-    undo = thread_labels.install(Tags())
-    assert getattr(INVALID_SPAN, SPAN_ATTRIBUTE) is thread_labels.NOT_OURS
-    undo()
-    assert not hasattr(Span, SPAN_ATTRIBUTE)
+def test_spans_of_others(following: Tags) -> None:
+    """Have no attribute of ours, and label nothing while they are current."""
+    with trace.use_span(NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)) as span:
+        assert not hasattr(span, SPAN_ATTRIBUTE)
+        assert following.current() == {}
+
+
+def test_span_around_another(following: Tags) -> None:
+    """Labels the samples with those of the span within, as it answers for that one's attributes (logfire's spans do)."""
+
+    class Around(NonRecordingSpan):
+        def __init__(self, inner: Any) -> None:
+            super().__init__(inner.get_span_context())
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+    inner = NonRecordingSpan(span_context())
+    setattr(inner, SPAN_ATTRIBUTE, root_labels("inner"))
+    with trace.use_span(Around(inner)):
+        assert following.current()["span_name"] == "inner"

@@ -1,0 +1,243 @@
+"""What readers outside the process see: a stopped thread's record is that of the span whose function runs there."""
+
+import contextlib
+import mmap
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ..context_reader import Reader, is_supported
+from .apps.outside import CELLS, END
+from .conftest import APPS, SERVICE, bin_path, environment
+
+pytestmark = [
+    pytest.mark.skipif(not is_supported, reason="the reader is for Linux on x86-64"),
+    pytest.mark.skipif("config.getoption('--pure')", reason="without the native module there are no records"),
+]
+
+
+OF_UPSTREAM = ("Configuration of profiling not loaded, configurator already loaded",)
+"""What `opentelemetry-instrument` says where both of our distributions are installed as they are here."""
+
+
+def can_trace():
+    """Whether this process may stop another one of its own."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        reader = Reader(child.pid)
+        with reader.stopped():
+            pass
+        reader.close()
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tracing():
+    if not can_trace():
+        pytest.skip("ptrace is not allowed here")
+
+
+class Application:
+    """A running application and the file that it shares with us."""
+
+    def __init__(self, process, words):
+        self.process = process
+        self.words = words
+        self.reader = Reader(process.pid)
+
+    def cells(self):
+        """For each thread of the application that takes part, its id and the id of the span whose function it is in, or 0."""
+        return {self.words[2 * i]: self.words[2 * i + 1] for i in range(END) if self.words[2 * i]}
+
+
+@pytest.fixture
+def outside(receiver, tmp_path):
+    """Start an application; it is told to end, and has to do so well, when the test is over."""
+    with contextlib.ExitStack() as undo:
+
+        def outside(way, **variables):
+            file = tmp_path / "cells"
+            file.write_bytes(bytes(CELLS * 16))
+            words = memoryview(mmap.mmap(undo.enter_context(file.open("r+b")).fileno(), 0)).cast("Q")
+            process = subprocess.Popen(
+                [bin_path("opentelemetry-instrument"), sys.executable, str(APPS / "outside.py"), way, str(file)],
+                # What is freed is overwritten at once, so that a record would be seen that is.
+                env=environment(receiver, **{"MALLOC_PERTURB_": "165", "OTEL_PROFILING_AGENT_ENABLED": "false", **variables}),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            undo.callback(process.kill)
+            assert process.stdout.readline() == "begun\n", process.communicate()
+            return Application(process, words)
+
+        yield outside
+
+
+def finish(application):
+    application.words[2 * END] = 1
+    application.reader.close()
+    output, errors = application.process.communicate(timeout=60)
+    errors = [line for line in errors.splitlines() if line not in OF_UPSTREAM]
+    assert (application.process.returncode, output, errors) == (0, "", [])
+
+
+def judge(record, span_id):
+    """Say what is wrong with a record while a thread is in a function of this span."""
+    if record is None:
+        return "none"
+    if record.valid != 1 or record.attributes[0] != f"{record.trace_id:032x} {record.span_id:016x}" or not record.flags & 1:
+        return "torn"
+    return "right" if record.span_id == span_id else "another's"
+
+
+def stop_often(application, count):
+    """Stop the application until a busy function has been met so often; return what was found, by the words of `judge`."""
+    reader, found, pointer = application.reader, Counter(), None
+    while found.total() < count:
+        assert application.process.poll() is None, application.process.communicate()
+        with reader.stopped() as threads:
+            cells = application.cells()
+            # As readers do: the process context tells that there is something to be looked for.
+            if pointer is None and reader.process_context() is not None and any(cells.values()):
+                pointer = reader.find_pointer()
+            for thread in threads if pointer else []:
+                record = reader.record(thread, pointer)
+                if span_id := cells.get(thread, 0):
+                    found[judge(record, span_id)] += 1
+                elif record is not None and judge(record, 0) == "torn" and record.attributes[0] != "not yet named":
+                    found["torn between steps"] += 1
+    return found
+
+
+@pytest.mark.parametrize("way", ["asyncio", "threads", "short threads", "greenlets", "uvloop"])
+def test_stopped_again_and_again(outside, stops, way):
+    """The record is that of the span whose function is on top of the stack: never another's, none that is torn or freed."""
+    if way in ("uvloop", "greenlets"):
+        pytest.importorskip("uvloop" if way == "uvloop" else "greenlet")
+    application = outside(way)
+    found = stop_often(application, stops)
+    print(way, dict(found))
+    finish(application)
+    assert found["right"] >= 0.995 * found.total(), found
+    assert not any(word.startswith("torn") for word in found), found
+
+
+def test_agent_beside(outside, stops):
+    """The same while the agent takes its samples."""
+    application = outside("asyncio", OTEL_PROFILING_AGENT_ENABLED="true")
+    found = stop_often(application, stops)
+    finish(application)
+    assert found["right"] >= 0.995 * found.total(), found
+
+
+@pytest.mark.parametrize("sampler", ["always_on", "always_off"])
+def test_process_context(outside, sampler):
+    """It has the resource, and says how records are to be read; spans that are not sampled have records, too."""
+    application = outside(
+        "asyncio",
+        OTEL_TRACES_SAMPLER=sampler,
+        OTEL_PROFILING_BAGGAGE_KEYS="tenant=customer",
+        OTEL_RESOURCE_ATTRIBUTES="service.namespace=front,deployment.environment.name=test",
+    )
+    reader = application.reader
+    context = reader.process_context()
+    texts = {key: item.value.string_value for key, item in context.resource.items()}
+    assert (texts["service.name"], texts["service.namespace"]) == (SERVICE, "front")
+    assert context.attributes["threadlocal.schema_version"].value.string_value == "tlsdesc_v1_dev"
+    assert context.keys == ["span_name", "customer"]
+    flags = set()
+    while not flags:
+        with reader.stopped() as threads:
+            if any(application.cells().values()):
+                pointer = reader.find_pointer()
+                flags = {record.flags & 1 for thread in threads if (record := reader.record(thread, pointer))}
+    finish(application)
+    assert flags == {1 if sampler == "always_on" else 0}
+
+
+def test_forked_child(outside, stops):
+    """The child publishes a context of its own, and its records are those of its own spans."""
+    application = outside("fork", PYTHONWARNINGS="ignore::DeprecationWarning")  # CPython's own, of a fork beside threads
+    parent = application.reader
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    while not (child := children.read_text().split()) or not any(application.cells().values()):
+        assert application.process.poll() is None, application.process.communicate()
+    before = parent.process_context()
+    parent.close()
+    application.reader = Reader(int(child[0]))
+    context = application.reader.process_context()
+    assert context.published_at > before.published_at
+    assert context.resource.keys() == before.resource.keys()
+    found = stop_often(application, stops)
+    finish(application)
+    assert found["right"] == found.total(), found
+
+
+def test_switched_off(outside):
+    """`OTEL_PROFILING_THREAD_CONTEXT=false` publishes nothing."""
+    application = outside("asyncio", OTEL_PROFILING_THREAD_CONTEXT="false")
+    reader = application.reader
+    while not any(application.cells().values()):
+        assert application.process.poll() is None, application.process.communicate()
+    with reader.stopped() as threads:
+        pointer = reader.find_pointer()
+        assert [reader.record(thread, pointer) for thread in threads] == [None] * len(threads)
+    assert reader.process_context() is None
+    finish(application)
+
+
+def test_without_pyroscope(outside, tmp_path):
+    """Where pyroscope-io can't be imported and no agent is wanted, records are there all the same, and nothing is said."""
+    (tmp_path / "pyroscope").mkdir()
+    (tmp_path / "pyroscope/__init__.py").write_text("raise ImportError('left out by the test')\n")
+    application = outside("threads", PYTHONPATH=str(tmp_path))
+    found = stop_often(application, 20)
+    finish(application)
+    assert found["right"] == found.total(), found
+
+
+def test_gdb(outside, tmp_path):
+    """Another reader, which knows nothing of ours, sees the same: a record on the thread that works, none on others."""
+    gdb = shutil.which("gdb")
+    if gdb is None:
+        pytest.skip("gdb is not installed")
+    application = outside("asyncio")
+    while not any(application.cells().values()):
+        assert application.process.poll() is None, application.process.communicate()
+    seen, pattern = [], re.compile(r"(?m)^Thread \d+ \(.*LWP (\d+)\).*:\n\$\d+ = .*(0x\w+)$")
+    asked = [
+        f"shell cp {tmp_path}/cells {tmp_path}/copy",
+        "thread apply all print *(void **) &otel_thread_ctx_v1",
+        "thread 1",
+        "x/8xb *(char **) &otel_thread_ctx_v1 + 16",
+    ]
+    commands = [argument for command in asked for argument in ("-ex", command)]
+    while not seen:  # it may have been stopped between two steps
+        done = subprocess.run(
+            [gdb, "-nx", "-batch", "-p", str(application.process.pid), *commands],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        print(done.stdout, done.stderr)
+        thread, span_id = struct.unpack_from("QQ", (tmp_path / "copy").read_bytes(), 16 * (END - 1))
+        if span_id:
+            seen = [int(thread) for thread, pointer in pattern.findall(done.stdout) if pointer != "0x0"]
+            assert seen == [thread]
+            (line,) = [line for line in done.stdout.splitlines() if line.startswith("0x") and ":\t" in line]
+            assert bytes(int(byte, 16) for byte in line.split(":")[1].split()) == span_id.to_bytes(8, "big")
+    finish(application)
