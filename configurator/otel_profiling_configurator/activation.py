@@ -15,7 +15,7 @@ from typing import Any, cast
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import guard, log, settings
+from . import guard, log, native, report_signal, settings
 from .agent import agent as agents
 from .agent import fork_warning, process_models, resource_labels
 from .agent.late_start import LateStart
@@ -58,7 +58,7 @@ def deactivate() -> None:
     with state.lock:
         if state.active is not None and state.deactivate is deactivate:
             activation, state.active = state.active, None
-            activation.undo()
+            activation.end()
 
 
 class _Activation:
@@ -73,6 +73,7 @@ class _Activation:
         self._process = os.getpid()
         self._why_python = ""
         self._late = LateStart(self._start_in_child)
+        self._undo_report: Callable[[], None] = lambda: None
         self._due = False
         """Whether an agent is to be started in forked children though none runs here."""
 
@@ -86,6 +87,7 @@ class _Activation:
             logger.warning("%s", problem)
         if not self._settings.enabled:
             return
+        self._undo_report = report_signal.install(self._settings.report_signal, self._report)
         provider = trace.get_tracer_provider()
         if isinstance(provider, trace.ProxyTracerProvider):
             logger.info("waiting for the application to set a tracer provider")
@@ -93,8 +95,13 @@ class _Activation:
         else:
             self._start_or_undo(provider)
 
+    def end(self) -> None:
+        """Undo everything, the report too. It stays where a start fails: the signal that asks for it would end the process."""
+        self.undo()
+        guard.guarded("leave the signal of the report")(self._undo_report)()
+
     def undo(self) -> None:
-        """Undo everything, last first, whatever fails."""
+        """Undo everything but the report, last first, whatever fails."""
         while self._undos:
             guard.guarded("undo its installation")(self._undos.pop())()
 
@@ -124,6 +131,8 @@ class _Activation:
         self._undos.append(labelling.install(tags, baggage_names, aliases=wanted.aliases))
         undo, self._why_python = following.install()
         self._undos.append(undo)
+        if wanted.agent_enabled and wanted.aliases and native.is_missing_here():
+            logger.warning("%s", native.HOW_TO_GET_IT)
         self._undos.append(forked_pools.install())
         if wanted.thread_context:
             self._publish_contexts(provider, baggage_names)
@@ -201,6 +210,19 @@ class _Activation:
             wanted.span_name_scope.value,
             labels,
             self._form(),
+        )
+
+    def _report(self) -> str:
+        """Say how things stand, for whoever asks by a signal."""
+        process = f"process {os.getpid()}, {threading.active_count()} threads"
+        if self._provider is None:
+            return f"{process}: waiting for a tracer provider, or profiling could not start"
+        name, labels = self._identity()
+        runs = self._agent is not None and self._agent.running
+        return (
+            f"{process}: {name!r} to {self._settings.shown_server_address}, labels {labels}\n"
+            f"agent {'runs' if runs else 'does not run'}; {self._form()}\n"
+            f"uploads: {self._watch.state() if self._watch is not None else 'not watched here'}"
         )
 
     def _form(self) -> str:

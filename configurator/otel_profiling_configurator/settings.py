@@ -1,8 +1,9 @@
 """Reads the environment, once, into a `Settings`: the only place that looks at it.
 
-Each variable `OTEL_PROFILING_X` wins over the `PYROSCOPE_X` that Grafana's other agents read, which wins over the default.
-A value that makes no sense never stops the application: the next in that line is used, and a warning names the variable,
-the value (unless it may be a secret) and what is used instead.
+What the SDK's configuration file says of us, where it has one, wins over the variable `OTEL_PROFILING_X`, which wins over the
+`PYROSCOPE_X` that Grafana's other agents read, which wins over the default. A value that makes no sense never stops the
+application: the next in that line is used, and a warning names the variable, the value (unless it may be a secret) and what is
+used instead.
 """
 
 from __future__ import annotations
@@ -11,19 +12,25 @@ import dataclasses
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from . import configuration_file
 from . import environment_variables as names
 from .spans.scope import Scope
 
 T = TypeVar("T")
 
 SDK_DISABLED = "OTEL_SDK_DISABLED"
+CONFIG_FILE = "OTEL_CONFIG_FILE"
 RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
 PREFIX = "OTEL_PROFILING_"
 PROFILE_TYPES = ("cpu", "wall", "memory")
+
+REPORT_SIGNALS = ("SIGUSR1", "SIGUSR2")
+"""Those that mean nothing of their own: any other already ends a process, stops it, or is a library's."""
 
 MAX_LABELS = 16
 """Most static labels we send. Pyroscope rejects a series of more than 30, and the agent and the server add their own."""
@@ -84,6 +91,8 @@ class Settings:
     """Whether profilers outside the process are told the current span of each thread (see `context/thread_context.py`)."""
     log_level: int = logging.WARNING
     """A `logging` level, for this package."""
+    report_signal: int | None = None
+    """Number of the signal at which the process reports on itself; None: at none."""
     instance_id: str = ""
     """The ``service.instance.id`` that ``OTEL_RESOURCE_ATTRIBUTES`` names; empty for none."""
 
@@ -93,12 +102,29 @@ class Settings:
         return _CREDENTIALS.sub("//***@", self.server_address)
 
 
+class Reading(NamedTuple):
+    """What the environment asks for, and how that was found out."""
+
+    settings: Settings
+    warnings: list[str]
+    """One for each value that makes no sense, and for each name that nobody knows."""
+    sources: Mapping[str, str]
+    """Name of an ``OTEL_PROFILING_`` variable to where its value comes from: a variable, or a file and the name there. What has
+    its default is not among them."""
+
+
 def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
     """Return the settings that `environ` asks for, and a warning for each value that makes no sense."""
-    reader = _Reader(environ)
+    reading = read_with_sources(environ)
+    return reading.settings, reading.warnings
+
+
+def read_with_sources(environ: Mapping[str, str]) -> Reading:
+    """Return the settings that `environ` asks for, and where each comes from."""
+    file = environ.get(CONFIG_FILE, "").strip()
+    reader = _Reader(environ, configuration_file.read(file, set(names.DEFAULTS)) if file else configuration_file.NOTHING, file)
     values: dict[str, Any] = {
-        "enabled": reader.get(_boolean, names.OTEL_PROFILING_ENABLED) is not False
-        and environ.get(SDK_DISABLED, "").strip().lower() != "true",
+        "enabled": reader.enabled(),
         "span_id_scope": reader.get(Scope.parse, names.OTEL_PROFILING_SPAN_ID_SCOPE),
         "span_name_scope": reader.get(Scope.parse, names.OTEL_PROFILING_SPAN_NAME_SCOPE),
         "agent_enabled": reader.get(_boolean, names.OTEL_PROFILING_AGENT_ENABLED),
@@ -120,10 +146,12 @@ def read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
         "aliases": reader.get(_boolean, names.OTEL_PROFILING_ALIASES),
         "thread_context": reader.get(_boolean, names.OTEL_PROFILING_THREAD_CONTEXT),
         "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
+        "report_signal": reader.get(_report_signal, names.OTEL_PROFILING_REPORT_SIGNAL),
     }
     values["instance_id"] = _instance_id(environ.get(RESOURCE_ATTRIBUTES, ""))
     reader.warn_of_unknown_names()
-    return Settings(**{name: value for name, value in values.items() if value is not None}), reader.warnings
+    wanted = Settings(**{name: value for name, value in values.items() if value is not None})
+    return Reading(wanted, reader.warnings, reader.sources)
 
 
 def label_name(text: str) -> str:
@@ -147,54 +175,88 @@ def label_name(text: str) -> str:
 
 
 class _Reader:
-    """Looks variables up in order of precedence and collects what to warn about."""
+    """Looks settings up in order of precedence and collects what to warn about."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], section: configuration_file.Section, file: str) -> None:
         self._environ = environ
-        self.warnings: list[str] = []
+        self._section = section
+        self._file = _shown(file)
+        self.warnings = [f"{self._file}: {problem}" for problem in section.problems]
+        self.sources: dict[str, str] = {}
 
     def get(self, parse: Callable[[str], T], *variables: str, secret: bool = False) -> T | None:
         """Return the first of `variables` that is set and makes sense; None: use the default."""
+        texts = list(self._texts(*variables))
+        for position, (source, text) in enumerate(texts):
+            try:
+                value = parse(text)
+            except ValueError as error:
+                hidden = secret or (parse is _address and "@" in text)  # user:password@host, however misspelt
+                instead = texts[position + 1][0] if texts[position + 1 :] else f"the default ({names.DEFAULTS[variables[0]]})"
+                self._warn(source, "***" if hidden else text, f"{error}; using {instead}")
+            else:
+                self.sources[variables[0]] = source
+                return value
+        return None
+
+    def _texts(self, *variables: str) -> Iterator[tuple[str, str]]:
+        """Yield where a setting is set and to what, in order of precedence. OpenTelemetry's rule: empty is unset."""
+        text = self._section.texts.get(variables[0], "").strip()
+        if text:
+            yield f"{self._file}: {configuration_file.flag(variables[0])}", text
         for variable in variables:
             text = self._environ.get(variable, "").strip()
-            if text:  # OpenTelemetry's rule: empty is unset
-                try:
-                    return parse(text)
-                except ValueError as error:
-                    hidden = secret or (parse is _address and "@" in text)  # user:password@host, however misspelt
-                    self._warn(variable, "***" if hidden else text, f"{error}; using {self._instead(variables, variable)}")
-        return None
+            if text:
+                yield variable, text
+
+    def enabled(self) -> bool:
+        """Return whether anything is to be done; what disables the SDK disables us, too."""
+        variable = names.OTEL_PROFILING_ENABLED
+        enabled = self.get(_boolean, variable) is not False
+        if self._section.is_disabled:
+            self.sources[variable] = f"{self._file}: disabled"
+        elif self._environ.get(SDK_DISABLED, "").strip().lower() == "true":
+            self.sources[variable] = SDK_DISABLED
+        else:
+            return enabled
+        return False
 
     def headers(self) -> Mapping[str, str] | None:
         """Return the headers; entries that make no sense are left out, each with a warning that shows no value."""
         variable = names.OTEL_PROFILING_HEADERS
-        text = self._environ.get(variable, "").strip()
-        if not text:
-            return self.get(_json_headers, "PYROSCOPE_HTTP_HEADERS", secret=True)
-        return self._pairs(variable, text, "=", _header_name, lambda value: _header_value(unquote(value)), secret=True)
+        for source, text in self._texts(variable):
+            self.sources[variable] = source
+            return self._pairs(source, text, "=", _header_name, lambda value: _header_value(unquote(value)), secret=True)
+        text = self._environ.get("PYROSCOPE_HTTP_HEADERS", "").strip()
+        try:
+            headers = _json_headers(text) if text else None
+        except ValueError as error:
+            self._warn("PYROSCOPE_HTTP_HEADERS", "***", f"{error}; using the default ({names.DEFAULTS[variable]})")
+            return None
+        if headers is not None:
+            self.sources[variable] = "PYROSCOPE_HTTP_HEADERS"
+        return headers
 
     def labels(self) -> Mapping[str, str] | None:
         """Return the static labels; entries that make no sense are left out, each with a warning."""
-        # Grafana's Java agent writes k=v, its .NET agent k:v.
-        for variable, separators in ((names.OTEL_PROFILING_LABELS, "="), ("PYROSCOPE_LABELS", "[=:]")):
-            text = self._environ.get(variable, "").strip()
-            if text:
-                labels = self._pairs(variable, text, separators, label_name, unquote)
-                for name in list(labels)[MAX_LABELS:]:
-                    self._warn(variable, name, f"more than {MAX_LABELS} labels; left out")
-                    del labels[name]
-                return labels
+        variable = names.OTEL_PROFILING_LABELS
+        for source, text in self._texts(variable, "PYROSCOPE_LABELS"):
+            # Grafana's Java agent writes k=v, its .NET agent k:v.
+            separators = "[=:]" if source == "PYROSCOPE_LABELS" else "="
+            labels = self._pairs(source, text, separators, label_name, unquote)
+            for name in list(labels)[MAX_LABELS:]:
+                self._warn(source, name, f"more than {MAX_LABELS} labels; left out")
+                del labels[name]
+            self.sources[variable] = source
+            return labels
         return None
 
     def warn_of_unknown_names(self) -> None:
         """Warn of each variable that begins as ours do and is none of them: misspelt, it would be without effect in silence."""
-        known = [name for name in vars(names) if name.startswith(PREFIX)]
-        for variable in sorted(name for name in self._environ if name.startswith(PREFIX) and name not in known):
-            import difflib  # noqa: PLC0415 - start-up cost, and hardly anybody needs it
-
-            nearest = difflib.get_close_matches(variable, known, n=1, cutoff=0.0)
+        for variable in sorted(name for name in self._environ if name.startswith(PREFIX) and name not in names.DEFAULTS):
             # Its value may be a secret, and a name may be anything.
-            self.warnings.append(f"{_shown(variable)} is no setting and has no effect; did you mean {nearest[0]}?")
+            nearest = configuration_file.nearest(variable, names.DEFAULTS)
+            self.warnings.append(f"{_shown(variable)} is no setting and has no effect; did you mean {nearest}?")
 
     def _pairs(
         self,
@@ -216,12 +278,6 @@ class _Reader:
             except ValueError as error:
                 self._warn(variable, f"entry {number}" if secret else entry, f"{error}; left out")
         return pairs
-
-    def _instead(self, variables: tuple[str, ...], bad: str) -> str:
-        for variable in variables[variables.index(bad) + 1 :]:
-            if self._environ.get(variable, "").strip():
-                return variable
-        return "the default"
 
     def _warn(self, variable: str, value: str, problem: str) -> None:
         if len(value) > _SHOWN_CHARACTERS:
@@ -352,3 +408,12 @@ def _log_level(text: str) -> int:
         return levels[text.lower()]
     except KeyError:
         raise ValueError("expected debug, info, warning, error or critical") from None
+
+
+def _report_signal(text: str) -> int:
+    name = text.upper()
+    if not name.startswith("SIG"):
+        name = f"SIG{name}"
+    if name not in REPORT_SIGNALS:
+        raise ValueError(f"expected one of {', '.join(REPORT_SIGNALS)}")
+    return int(getattr(signal, name))

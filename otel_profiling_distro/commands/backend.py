@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 from urllib.parse import urlsplit
+
+from otel_profiling_configurator import settings
+
+from otel_profiling_distro.doctor import Finding, Level, server, traces
 
 from .failure import CommandError
 
@@ -39,3 +44,36 @@ def require_reachable(option: str, address: str) -> None:
         socket.create_connection((parts.hostname, parts.port or _PORTS[parts.scheme]), _TIMEOUT_SECONDS).close()
     except OSError as error:
         raise CommandError(f"nothing answers at {address} ({option}): {error.strerror or error}") from error
+
+
+def answers(server_address: str | None, otlp: str | None) -> list[Finding]:
+    """Return what servers make of a profile and of traces, asked with the user's own settings, such as credentials.
+
+    Args:
+        server_address: URL of a Pyroscope; None asks none.
+        otlp: URL of an OTLP/HTTP endpoint; None asks none.
+    """
+    found: list[Finding] = []
+    environ = dict(os.environ)
+    if server_address:
+        environ |= {"OTEL_PROFILING_SERVER_ADDRESS": server_address, "OTEL_PROFILING_ENABLED": "", "OTEL_SDK_DISABLED": ""}
+        found += server.findings(settings.read(environ)[0], environ)
+    if otlp:
+        environ.pop("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", None)
+        environ.pop("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", None)
+        environ |= {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": otlp,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_TRACES_EXPORTER": "otlp",
+        }
+        found += traces.findings(environ, has_file=False)
+    return found
+
+
+def refusal(found: list[Finding]) -> str:
+    """Return what is refused and what to do about it; empty where nothing is."""
+    return " ".join(
+        f"{finding.fact.rstrip('.')}. {finding.consequence} {finding.remedy}"
+        for finding in found
+        if finding.level is not Level.OK
+    )

@@ -17,7 +17,7 @@ from otel_profiling_distro.demo.contract import SERVICE_NAME, SHOP_MODULE, STOP_
 from otel_profiling_distro.demo.service import Service, ServiceError, environment, instrumented
 from otel_profiling_distro.demo.traffic import Outcome, send_traffic
 
-from .backend import require_reachable, url
+from .backend import answers, refusal, require_reachable, url
 from .failure import CommandError
 from .listening import add_bounds, open_page, port, positive, receiver_of, require_extra, start
 
@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     for option, address in (("--server", arguments.server), ("--otlp", arguments.otlp)):
         if address is not None:
             require_reachable(option, address)
+    if refused := refusal(answers(arguments.server, arguments.otlp)):
+        raise CommandError(refused)
 
     require_extra()
     console = _console(sys.stdout)
@@ -126,7 +128,9 @@ def _say_where_to_look(console: Console, server: str | None, otlp: str | None) -
         ("profiles", server, f"Pyroscope or Grafana, query {query}"),
         ("traces", otlp, f"spans of the service {SERVICE_NAME} with the attribute pyroscope.profile.id"),
     ):
-        line = f"{what} went to {address}: {where}" if address else f"{what} went nowhere: no address was given for them"
+        line = f"{what} went nowhere: no address was given for them"
+        if address:
+            line = f"{what} went to {address}, which takes them: {where}"
         console.print(Text(line))
 
 

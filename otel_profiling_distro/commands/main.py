@@ -12,7 +12,7 @@ from typing import Protocol
 
 from otel_profiling_distro.version import __version__
 
-from . import demo, run, serve
+from . import demo, doctor, run, serve
 from .failure import FAILED, INTERRUPTED, TERMINATED, CommandError, Terminated
 
 _PROGRAM = "otel-profiling"
@@ -31,7 +31,7 @@ class Command(Protocol):
         """Do it and return the exit code; `CommandError` says what went wrong."""
 
 
-_COMMANDS: tuple[Command, ...] = (run, serve, demo)
+_COMMANDS: tuple[Command, ...] = (run, serve, demo, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,13 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_PROGRAM, description="Span profiles for Python with OpenTelemetry.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and which form of it is here")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         own = commands.add_parser(command.NAME, help=command.HELP, description=command.HELP)
         command.add_arguments(own)
         own.set_defaults(run=command.run, parser=own)
     return parser
+
+
+class _Version(argparse.Action):
+    """Says the version and the form; looks for the latter only here, since that takes as long as all the rest."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_arguments: object) -> None:
+        from otel_profiling_configurator.native import native, why_missing  # noqa: PLC0415 - as said
+
+        form = f"without its native module: {why_missing}" if native is None else "with its native module"
+        print(f"{_PROGRAM} {__version__} ({form})")
+        parser.exit()
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

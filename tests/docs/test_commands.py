@@ -4,6 +4,7 @@ One shell runs all blocks of a page, so that what one block exports holds in the
 
 - it has an environment where everything is installed, and no package index: ``pip install`` finds that what is named is there;
 - `opentelemetry-bootstrap` only says what it would install, and the demo sends traffic for a second instead of ten;
+- the doctor asks the same servers as the application would send to;
 - addresses on this machine are those of a receiver of ours, which says what has arrived.
 
 A block that can't be run says so on its page: ``<!-- not run: why -->``.
@@ -33,6 +34,7 @@ opentelemetry-bootstrap() {
     command opentelemetry-bootstrap -a requirements
 }
 otel-profiling() {
+    if [ "$1" = doctor ]; then command otel-profiling "$@"; return; fi
     if [ "$1" = demo ]; then set -- "$@" --seconds 1; fi
     env -u OTEL_PROFILING_SERVER_ADDRESS -u OTEL_EXPORTER_OTLP_ENDPOINT otel-profiling "$@"
 }

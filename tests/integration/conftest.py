@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from otel_profiling_configurator.native import native
 
 from otel_profiling_distro.receiver import Receiver
 
@@ -64,6 +65,8 @@ def environment(receiver, **variables):
         "OTEL_METRICS_EXPORTER": "none",
         "OTEL_LOGS_EXPORTER": "none",
         "OTEL_PROFILING_SERVER_ADDRESS": receiver.url,
+        # Where modules in C were left out on purpose, no warning of it is wanted.
+        **({} if native else {"OTEL_PROFILING_ALIASES": "false"}),
     }
     return {name: value for name, value in {**inherited, **ours, **variables}.items() if value is not None}
 

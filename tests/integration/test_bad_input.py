@@ -14,6 +14,7 @@ PARSED = {
     "UPLOAD_INTERVAL",
     "GIL_ONLY",
     "ALIASES",
+    "REPORT_SIGNAL",
     "LOG_LEVEL",
     "ENABLED",
     "AGENT_ENABLED",

@@ -77,6 +77,10 @@ class ServerWatch:
         if end is not None:
             end.release()
 
+    def state(self) -> str:
+        """Say whether profiles arrive, as far as is known."""
+        return self._losses.state()
+
     def before_fork(self) -> None:
         """Wait until no line of ours is being written, and let none begin: the child would inherit a handler's lock.
 
@@ -144,6 +148,10 @@ class Losses:
         """Begin anew, as if no upload had failed yet."""
         self._began = self._latest = 0.0
         self._lost = 0
+
+    def state(self) -> str:
+        """Say whether uploads fail."""
+        return f"{self._lost} failed since they began to fail" if self._lost else "none is known to have failed lately"
 
     def after(self, failures: list[words.Failure], now: float) -> str:
         """Return what is to be said now that these uploads have failed since the last call; empty for nothing."""

@@ -27,10 +27,11 @@ import sys
 sys.path[:0] = {path!r}
 from opentelemetry import context, trace
 from opentelemetry.sdk.trace import TracerProvider
-from otel_profiling_configurator import activate, deactivate
+from otel_profiling_configurator import activate, deactivate, native
 from otel_profiling_configurator.context import following
 from tests.unit.configurator.fakes import Pyroscope
 
+native.is_missing_here = lambda: False
 following.why_missing = following.why_missing or {why_missing!r}
 pyroscope = sys.modules["pyroscope"] = Pyroscope()
 trace.set_tracer_provider(TracerProvider())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import signal
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -166,7 +167,13 @@ def test_bad_values_throughout(pair: Pair) -> None:
     settings, warnings = read({OURS + pair.name: pair.bad, GRAFANA + pair.name: pair.bad})
     assert settings == Settings()
     assert [warning.partition("=")[0] for warning in warnings] == [OURS + pair.name, GRAFANA + pair.name]
-    assert warnings[1].endswith("using the default")
+    assert warnings[1].endswith(f"using the default ({environment_variables.DEFAULTS[OURS + pair.name]})")
+
+
+@pytest.mark.parametrize("text", ["USR2", "SIGUSR2", "sigusr2"])
+def test_signal_of_the_report(text: str) -> None:
+    """A signal that means nothing of its own, by its name."""
+    assert only(OTEL_PROFILING_REPORT_SIGNAL=text).report_signal == signal.SIGUSR2
 
 
 @pytest.mark.parametrize(
@@ -191,6 +198,7 @@ def test_bad_values_throughout(pair: Pair) -> None:
             ("UPLOAD_INTERVAL", text, "expected")
             for text in ("soon", "-5s", "0", "0.9s", "999ms", "61m", "2h", "1d", "1e3", "٣", "9" * 400, "10s5")
         ),
+        *(("REPORT_SIGNAL", text, "SIGUSR1, SIGUSR2") for text in ("KILL", "SIGTERM", "10", "SIG", "often")),
         ("LOG_LEVEL", "loud", "debug, info, warning, error or critical"),
         ("LOG_LEVEL", "30", "debug, info, warning, error or critical"),
     ],
@@ -202,7 +210,7 @@ def test_bad_values(variable: str, text: str, hint: str) -> None:
     shown = text if len(text) <= 80 else text[:80] + "..."
     assert warning.startswith(f"{OURS}{variable}={shown!a}: ")
     assert hint in warning
-    assert warning.endswith("using the default")
+    assert warning.endswith(f"using the default ({environment_variables.DEFAULTS[OURS + variable]})")
 
 
 @pytest.mark.parametrize("text", ["a=1,nonsense,b=2", "a=1,,nonsense,  b=2", "a=1,nonsense,b=2,"])

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from otel_profiling_configurator.native import native, why_missing
 
 from otel_profiling_distro import __version__
 from otel_profiling_distro.commands import demo, main
 from otel_profiling_distro.demo.service import environment
+from otel_profiling_distro.receiver import Receiver
 
 
 @pytest.fixture
@@ -40,10 +42,11 @@ def no_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """--version says the version of the distribution, on standard output."""
+    """--version says the version of the distribution and its form, on standard output."""
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
-    assert capsys.readouterr().out == f"otel-profiling {__version__}\n"
+    form = f"without its native module: {why_missing}" if native is None else "with its native module"
+    assert capsys.readouterr().out == f"otel-profiling {__version__} ({form})\n"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,24 @@ def test_unreachable_server(option: str, closed_port: int, capsys: pytest.Captur
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err == f"otel-profiling: nothing answers at {address} ({option}): Connection refused\n"
+
+
+def test_server_that_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before the demo starts, its server is asked: one line has the answer and what to do."""
+    with Receiver(tenant="shop") as receiver:
+        assert main(["demo", "--server", receiver.url]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "it answers 401" in output.err
+    assert "OTEL_PROFILING_TENANT_ID" in output.err
+    assert len(output.err.splitlines()) == 1
+
+
+def test_endpoint_that_takes_no_traces(capsys: pytest.CaptureFixture[str]) -> None:
+    """So is the endpoint of traces."""
+    with Receiver() as receiver:
+        assert main(["demo", "--otlp", f"{receiver.url}/elsewhere"]) == 1
+    assert "does not take traces: it answers 404" in capsys.readouterr().err
 
 
 def test_busy_port(busy_port: int, capsys: pytest.CaptureFixture[str]) -> None:

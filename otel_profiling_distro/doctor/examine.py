@@ -1,0 +1,45 @@
+"""Asks all the questions, in the order in which an answer makes the next one worth asking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from . import application, distro, effective, environment, form, inside, names_agree, process, self_test, server, traces
+from .finding import Finding, Level, Report
+from .target import target_of
+
+
+def examine(command: Sequence[str], environ: Mapping[str, str]) -> Report:
+    """Return whether profiles would arrive from a command in this environment, and what stands in their way.
+
+    Args:
+        command: The command and its arguments, which is not run; empty for whatever runs on this interpreter.
+        environ: The environment that it would have.
+    """
+    target = target_of(command, environ)
+    reading = effective.read(target.environ)
+    outcome = inside.run(target)
+    found = [*environment.findings(outcome), *effective.findings(reading)]
+    if command and not target.is_instrumented:
+        found.append(
+            Finding(
+                "command",
+                Level.NOTE,
+                "opentelemetry-instrument does not stand before the command.",
+                "As it stands it is profiled only where something else starts it so, as the operator does.",
+                f"opentelemetry-instrument {' '.join(command)}",
+            )
+        )
+    found += distro.findings(outcome)
+    found += form.findings(outcome, agent_starts=reading.settings.enabled and reading.settings.agent_enabled)
+    found += self_test.findings(outcome, reading.settings)
+    found += server.findings(reading.settings, target.environ)
+    found += names_agree.findings(target.environ, reading.settings)
+    found += traces.findings(target.environ, has_file=bool(names_agree.model_of_file(target.environ)))
+    found += application.findings(target, outcome.told)
+    return Report(found, effective.settings(reading))
+
+
+def examine_process(pid: int) -> Report:
+    """Return what can be seen of a running process from outside."""
+    return process.examine(pid)

@@ -1,0 +1,90 @@
+"""Finds out what is to be examined: which interpreter a command would run on, in which environment, and which of its files.
+
+What stands before the command, `opentelemetry-instrument` and its flags, is taken as it would take it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_INSTRUMENT = "opentelemetry-instrument"
+_SHEBANG_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is examined."""
+
+    command: tuple[str, ...]
+    """Without `opentelemetry-instrument`; empty for none."""
+    environ: Mapping[str, str]
+    """With what its flags set."""
+    interpreter: str
+    """Path, as it is called: a virtual environment's is a link."""
+    is_instrumented: bool
+    """Whether `opentelemetry-instrument` stands in the command."""
+
+    @property
+    def script(self) -> Path | None:
+        """The Python file that the command names; None where that is none."""
+        if not self.command:
+            return None
+        for argument in self.command[1:]:
+            path = Path(argument)
+            if path.suffix == ".py" and path.is_file():
+                return path
+            module = argument.partition(":")[0]
+            candidate = Path(*module.split(".")).with_suffix(".py") if module.replace(".", "").isidentifier() else None
+            if candidate is not None and candidate.is_file():
+                return candidate
+        return None
+
+
+def target_of(command: Sequence[str], environ: Mapping[str, str]) -> Target:
+    """Return what `command` would run on; an empty one runs on this interpreter."""
+    variables = dict(environ)
+    rest = list(command)
+    is_instrumented = bool(rest) and Path(rest[0]).name == _INSTRUMENT
+    if is_instrumented:
+        del rest[0]
+        while rest and rest[0].startswith("--"):
+            flag, separator, value = rest.pop(0)[2:].partition("=")
+            if not separator and rest:
+                value = rest.pop(0)
+            variables[_variable(flag)] = value
+    return Target(tuple(rest), variables, _interpreter(rest, variables), is_instrumented)
+
+
+def _variable(flag: str) -> str:
+    """Return the variable that a flag sets. Upstream makes flags of names without ``OTEL_`` or ``OTEL_PYTHON_``."""
+    for point in importlib.metadata.entry_points(group="opentelemetry_environment_variables"):
+        for name in dir(point.load()):
+            if name.startswith("OTEL_") and re.sub(r"OTEL_(PYTHON_)?", "", name).lower() == flag:
+                return name
+    return f"OTEL_{flag.upper()}"
+
+
+def _interpreter(command: Sequence[str], environ: Mapping[str, str]) -> str:
+    """Return the interpreter that a command names, or that its script does in its first line; ours where neither does."""
+    found = shutil.which(command[0], path=environ.get("PATH")) if command else None
+    if found is None:
+        return sys.executable
+    if Path(found).name.startswith("python"):
+        return found
+    try:
+        with Path(found).open("rb") as file:
+            first = file.read(_SHEBANG_BYTES).partition(b"\n")[0]
+    except OSError:
+        return sys.executable
+    if not first.startswith(b"#!"):
+        return sys.executable
+    words = first[2:].decode(errors="replace").split()
+    if words and Path(words[0]).name == "env":
+        words = [shutil.which(words[1], path=environ.get("PATH")) or ""] if words[1:] else []
+    return words[0] if words and Path(words[0]).name.startswith("python") else sys.executable
