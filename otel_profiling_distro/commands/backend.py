@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from otel_profiling_configurator import settings
-
-from otel_profiling_distro.doctor import Finding, Level, server, traces
-
 from .failure import CommandError
+
+if TYPE_CHECKING:
+    from otel_profiling_distro.doctor import Finding
 
 _PORTS = {"http": 80, "https": 443}
 _TIMEOUT_SECONDS = 3.0
@@ -53,6 +53,14 @@ def answers(server_address: str | None, otlp: str | None) -> list[Finding]:
         server_address: URL of a Pyroscope; None asks none.
         otlp: URL of an OTLP/HTTP endpoint; None asks none.
     """
+    if not server_address and not otlp:
+        return []
+
+    # Other commands need not wait for these.
+    from otel_profiling_configurator import settings  # noqa: PLC0415 - as said
+
+    from otel_profiling_distro.doctor import server, traces  # noqa: PLC0415 - as said
+
     found: list[Finding] = []
     environ = dict(os.environ)
     if server_address:
@@ -75,5 +83,5 @@ def refusal(found: list[Finding]) -> str:
     return " ".join(
         f"{finding.fact.rstrip('.')}. {finding.consequence} {finding.remedy}"
         for finding in found
-        if finding.level is not Level.OK
+        if finding.level.value != "ok"
     )

@@ -6,20 +6,22 @@ import argparse
 import json
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from otel_profiling_distro.doctor import Finding, Level, Report, examine, examine_process
-
 from .failure import FAILED
+
+if TYPE_CHECKING:
+    from otel_profiling_distro.doctor import Finding, Report
 
 NAME = "doctor"
 HELP = "Say whether profiles would arrive from here, and if not, why not and what to do."
 
 _PLAIN_WIDTH = 110
-_STYLES = {Level.OK: "green", Level.NOTE: "cyan", Level.WARNING: "yellow", Level.FAULT: "bold red"}
+_STYLES = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "bold red"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if arguments.pid is not None and command:
         arguments.parser.error("--pid is a process that runs, and COMMAND one that would be started: which?")
+    from otel_profiling_distro.doctor import examine, examine_process  # noqa: PLC0415 - other commands need not wait for it
+
     report = examine_process(arguments.pid) if arguments.pid is not None else examine(command, os.environ)
     if arguments.json:
         print(json.dumps(report.as_json(), indent=2))
@@ -57,7 +61,7 @@ def _show(report: Report) -> None:
         table.add_column(column, no_wrap=True)
     table.add_column("what")
     for finding in report.findings:
-        table.add_row(Text(finding.level.value, _STYLES[finding.level]), Text(finding.question), _said(finding))
+        table.add_row(Text(finding.level.value, _STYLES[finding.level.value]), Text(finding.question), _said(finding))
     console.print(table)
     changed = [setting for setting in report.settings if setting.source != "default"]
     if changed:
@@ -70,7 +74,7 @@ def _show(report: Report) -> None:
 
 def _said(finding: Finding) -> Text:
     text = Text(finding.fact)
-    if finding.consequence and finding.level is not Level.OK:
+    if finding.consequence and finding.level.value != "ok":
         text.append(f"\n{finding.consequence}", "dim")
     if finding.remedy:
         text.append("\n-> ").append(finding.remedy)

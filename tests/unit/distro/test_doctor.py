@@ -279,7 +279,7 @@ def test_exit_code_and_json(
 ) -> None:
     """Only a fault is one; JSON says the same as the table does."""
     report = Report([Finding("q", level, "fact", "consequence", "remedy")])
-    monkeypatch.setattr("otel_profiling_distro.commands.doctor.examine", lambda *_: report)
+    monkeypatch.setattr("otel_profiling_distro.doctor.examine", lambda *_: report)
     assert main(["doctor"]) == code
     assert "remedy" in capsys.readouterr().out
     assert main(["doctor", "--json", "--", "python"]) == code
