@@ -437,7 +437,7 @@ choose_who_goes_on(void)
         if (is_there) {
             unexplained -= entry->advanced;
             /* If the sampler was kept waiting, what it met is whoever went to sleep. */
-            if ((entry->advanced * 10 >= elapsed * 8 && elapsed < 5 * ASIDE && is_runnable(entry)) || nanoseconds(entry->clock) > entry->used) {
+            if ((entry->advanced * 2 >= elapsed && elapsed < 5 * ASIDE && is_runnable(entry)) || nanoseconds(entry->clock) > entry->used) {
                 is_there = choose_one(entry);
             }
             entry->is_new = 0;
