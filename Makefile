@@ -26,7 +26,7 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures bench-gil soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick native-asan native-refleak bench-cpu
+.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick native-asan native-refleak bench-cpu
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
