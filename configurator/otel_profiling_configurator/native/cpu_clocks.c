@@ -47,6 +47,9 @@ enum {SHORT_TURN = 500 * 1000};
 /* How long the sampler steps aside, in nanoseconds. */
 enum {ASIDE = 100 * 1000};
 
+/* How often, where others go on first. */
+enum {TIMES_ASIDE = 2};
+
 /* Most times that a thread is sampled at once: it was found late, or the sampler was. */
 enum {MOST_AT_ONCE = 100};
 
@@ -420,10 +423,12 @@ choose_at_work(int64_t elapsed)
     return some_unsure;
 }
 
-/* Choose whoever goes on now that the sampler steps aside, and is stopped again as it comes back: not those who went to sleep. */
-static void
+/* Choose whoever goes on now that the sampler steps aside, and is stopped again as it comes back: not those who went to sleep. Whether
+ * there are others left who may be at work. */
+static int
 choose_who_goes_on(void)
 {
+    int some_unsure = 0;
     struct timespec aside = {0, ASIDE};
     int64_t from = nanoseconds(CLOCK_MONOTONIC);
     nanosleep(&aside, NULL);
@@ -437,15 +442,19 @@ choose_who_goes_on(void)
         if (is_there) {
             unexplained -= entry->advanced;
             /* If the sampler was kept waiting, what it met is whoever went to sleep. */
-            if ((entry->advanced * 2 >= elapsed && elapsed < 5 * ASIDE && is_runnable(entry)) || nanoseconds(entry->clock) > entry->used) {
+            if ((entry->advanced * 2 >= elapsed && elapsed < 5 * ASIDE && is_runnable(entry))
+                || nanoseconds(entry->clock) > entry->used) {
                 is_there = choose_one(entry);
+                entry->is_unsure = 0;
             }
             entry->is_new = 0;
+            some_unsure |= entry->is_unsure;
         }
         if (!is_there) {
             forget_entry(i--);
         }
     }
+    return some_unsure;
 }
 
 const void *
@@ -465,8 +474,9 @@ cpu_clocks_choose(const void *head)
     looked_at = now;
     due_count = due_now = 0;
     times_left = MOST_TIMES;
-    if (choose_at_work(elapsed)) {
-        choose_who_goes_on();
+    int some_unsure = choose_at_work(elapsed);
+    for (int i = 0; i < TIMES_ASIDE && some_unsure; i++) {
+        some_unsure = choose_who_goes_on();
     }
     return due_count == 0 ? NULL : due[0].state;
 }
