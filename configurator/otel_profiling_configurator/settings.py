@@ -180,7 +180,7 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str], section: configuration_file.Section, file: str) -> None:
         self._environ = environ
         self._section = section
-        self._file = _shown(file)
+        self._file = _shown(file if len(file) <= _SHOWN_CHARACTERS else f"...{file[-_SHOWN_CHARACTERS + 3 :]}")
         self.warnings = [f"{self._file}: {problem}" for problem in section.problems]
         self.sources: dict[str, str] = {}
 
