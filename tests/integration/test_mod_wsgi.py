@@ -148,7 +148,7 @@ def serve(receiver, folder):
         try:
             told = [apache.first(), *(apache.get() for _ in range(3))]
             if profiles:
-                wait_until(lambda: len(receiver.samples(SERVICE)) > 10, "profiles")
+                wait_until(lambda: sum(sample.count for sample in receiver.samples(SERVICE)) > 10, "profiles")
             assert apache.stop() == 0
         finally:
             with contextlib.suppress(ProcessLookupError):

@@ -73,7 +73,7 @@ def test_helpers_of_multiprocessing(run):
 def test_signals(run):
     """A signal that the application blocks on all of its threads comes to it, in children too: none of ours takes it."""
     # The exporter's thread would take them.
-    app = run("waiting.py", OTEL_TRACES_EXPORTER="none")
+    app = run("waiting_for_signals.py", OTEL_TRACES_EXPORTER="none")
     assert (app.exit_code, app.errors) == (0, "")
     assert app.told == sorted([0, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
     assert_labelled(app.samples_of("busy_work"), {"span_name": "work"})

@@ -38,7 +38,7 @@ def assert_installed_once(app):
     """One agent, one wrapping, one delegate, and profiles that fit the traces."""
     assert app.exit_code == 0, app.errors
     told = app.told
-    assert (told["wrappings"], told["delegates"], told["is_sdk"]) == (1, 1, True)
+    assert (told["wrappings"], told["followers"], told["is_sdk"]) == (1, 1, True)
     assert len(app.receiver.pushes()) == 1, "an agent uploads once from a process this short"
     assert_labelled(
         app.samples_of("busy_installed"),
@@ -121,7 +121,7 @@ def test_called_from_code(run):
     """``initialize()`` called by the application does what ``opentelemetry-instrument`` does."""
     app = run("initialised.py", instrument=False)
     assert app.exit_code == 0, app.errors
-    assert (app.told["wrappings"], app.told["delegates"]) == (1, 1)
+    assert (app.told["wrappings"], app.told["followers"]) == (1, 1)
     assert_labelled(app.samples_of("busy_initialised"), {"span_id": app.told["span_id"], "span_name": "initialised"})
 
 

@@ -10,6 +10,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 told = {}
 
+busy_function("busy_until_the_sampler_has_begun")(0.5)
 with tracer.start_as_current_span("GET") as span:
     told["renamed"] = identity(span)
     busy_function("busy_before_rename")(0.5)
