@@ -181,6 +181,11 @@ add_entry(const void *address, const PyThreadState *copy, int *some_forgotten)
     }
     clockid_t clock = cpu_clock(copy->native_thread_id);
     int64_t used = copy->native_thread_id == 0 ? -1 : nanoseconds(clock);
+    if (used < 0 && copy->native_thread_id != 0) {
+        /* uWSGI forks without telling Python, whose main thread then has the id that it had in the parent. */
+        clock = cpu_clock((unsigned long)getpid());
+        used = nanoseconds(clock);
+    }
     if (used < 0 || is_its_creators(clock, copy, some_forgotten)) {
         return 0;  /* it is about to begin, or has ended: next time */
     }

@@ -117,6 +117,7 @@ typedef struct Thread {
     _Atomic int is_awake;               /* whether the sampler knows that it has switched, or will hear of it */
     struct Thread *next_awake;          /* of those */
     unsigned long labelled;             /* which time that labels were begun by thread it was last labelled in */
+    pid_t process;                      /* in which the thread is; 0 for a record that is nobody's */
     struct Thread *next_record;         /* of all */
     struct Thread *next_free;           /* of those that have ended or are free */
 } Thread;
@@ -132,7 +133,7 @@ void threads_register(void);
 void threads_label_anew(void);
 /* No thread has tags of its own any more. */
 void threads_forget_own(void);
-/* This is a forked child: of all threads only the calling one is here. */
+/* This is a forked child: of all threads only the calling one is here, and those that other hooks have started. */
 void threads_after_fork(void);
 Py_ssize_t threads_count(void);
 /* Call this with each thread's current label set that has a record for readers outside. */

@@ -7,6 +7,7 @@
 #include "native.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 enum {BUCKETS = 1024};
 static _Atomic(Thread *) buckets[BUCKETS];
@@ -111,6 +112,7 @@ release(Thread *thread)
     leave(thread);
     atomic_store(&thread->alias, 0);
     clear(thread);
+    thread->process = 0;
     records_in_use--;
     thread->next_free = free_records;
     free_records = thread;
@@ -151,6 +153,7 @@ new_record(void)
         return NULL;
     }
     records_in_use++;
+    thread->process = getpid();
     thread->labelled = labels_begun;
     thread->slot = thread_context_slot();
     own_record = thread;
@@ -243,7 +246,8 @@ threads_forget_own(void)
 void
 threads_after_fork(void)
 {
-    atomic_store(&ended_records, NULL);
+    const pid_t process = getpid();
+    release_ended();
     cpu_clocks_after_fork();
     for (int i = 0; i < BUCKETS; i++) {
         atomic_store(&buckets[i], NULL);
@@ -253,9 +257,11 @@ threads_after_fork(void)
     for (Thread *thread = all_records; thread != NULL; thread = thread->next_record) {
         atomic_store(&thread->is_between, 0);
         atomic_store(&thread->is_awake, 0);
-        if (thread == own_record) {
+        /* Other hooks may have come first, and started threads here: the SDK's has its exporter's. */
+        if (thread == own_record || thread->process == process) {
             PyThreadState *python_state = atomic_load(&thread->state);
             records_in_use++;
+            thread->process = process;
             atomic_store(&thread->state, NULL);
             if (python_state != NULL) {
                 enter(thread, python_state);
@@ -266,6 +272,7 @@ threads_after_fork(void)
         atomic_store(&thread->alias, 0);
         thread->slot = NULL;  /* memory of a thread that is not here */
         clear(thread);
+        thread->process = 0;
         thread->next_free = free_records;
         free_records = thread;
     }
