@@ -130,7 +130,8 @@ def assert_profiled(receiver, told):
             instances.setdefault(answer["pid"], set()).add(sample.series.get("service_instance_id"))
     assert set(instances) == {answer["pid"] for answer in told}, "a worker without a profile"
     # A piece of work is 12 samples long on average; that all of one are missed is rarer than one in 100,000.
-    assert set(map(key, told)) <= set(by_function)
+    missed = set(map(key, told)) - set(by_function)
+    assert not missed, f"no sample of {missed}; there are {[(who, len(found)) for who, found in by_function.items()]}"
     for answer in told:
         right = {"span_id": answer["span_id"], "trace_id": answer["trace_id"], "span_name": f"GET {answer['function']}"}
         assert_labelled(by_function[key(answer)], right, share=0.6)

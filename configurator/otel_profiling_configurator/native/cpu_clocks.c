@@ -128,6 +128,7 @@ forget_entry(size_t i)
         i = active;
     }
     swap(i, --count);
+    head_seen = NULL;  /* another thread's state may be at the same address by now */
 }
 
 static void
