@@ -22,6 +22,9 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 # Two at a time: most of a test is waiting for a process of its own.
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist worksteal
+# A process that has just started is not sampled for some tenths of a second on a busy machine, and a short one may then have
+# nothing to show: such a test is run again.
+PROCESSES := $(PARALLEL) --reruns 2
 
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
@@ -71,10 +74,10 @@ docs: $(DOCS)/ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet --strict
 
 docs-test: $(VENV)/ready
-	$(VENV)/bin/pytest $(PARALLEL) tests/docs
+	$(VENV)/bin/pytest $(PROCESSES) tests/docs
 
 integration: $(VENV)/ready
-	$(VENV)/bin/pytest $(PARALLEL) tests/integration
+	$(VENV)/bin/pytest $(PROCESSES) tests/integration
 
 NATIVE_TESTS := $(addprefix tests/unit/configurator/test_,native.py aliases.py contexts.py following.py greenlets.py baggage_labels.py)
 ASAN := build/asan-$(TAG)
@@ -107,22 +110,22 @@ native-refleak: $(VENV)/ready
 
 # Those integration tests whose outcome may depend on the Python.
 labels: $(VENV)/ready
-	$(VENV)/bin/pytest $(PARALLEL) tests/integration/test_labels.py
+	$(VENV)/bin/pytest $(PROCESSES) tests/integration/test_labels.py
 
 runtimes: $(VENV)/ready
-	$(VENV)/bin/pytest $(PARALLEL) tests/integration/test_runtimes.py
+	$(VENV)/bin/pytest $(PROCESSES) tests/integration/test_runtimes.py
 
 processes: $(VENV)/ready
-	$(VENV)/bin/pytest $(PARALLEL) tests/integration/test_host.py tests/integration/test_process_exits.py
+	$(VENV)/bin/pytest $(PROCESSES) tests/integration/test_host.py tests/integration/test_process_exits.py
 
 distros: $(DISTROS)/ready
-	$(DISTROS)/bin/pytest $(PARALLEL) tests/integration/test_other_distros.py tests/integration/test_agent.py
+	$(DISTROS)/bin/pytest $(PROCESSES) tests/integration/test_other_distros.py tests/integration/test_agent.py
 
 frameworks: $(FRAMEWORKS)/ready
-	$(FRAMEWORKS)/bin/pytest $(PARALLEL) tests/integration/test_frameworks.py
+	$(FRAMEWORKS)/bin/pytest $(PROCESSES) tests/integration/test_frameworks.py
 
 applications: $(APPLICATIONS)/ready
-	$(APPLICATIONS)/bin/pytest $(PARALLEL) tests/integration/test_more_applications.py
+	$(APPLICATIONS)/bin/pytest $(PROCESSES) tests/integration/test_more_applications.py
 
 # Others' test suites, with profiling and without. The quick part takes 8 minutes at most.
 suites: $(SUITES)/ready
@@ -134,7 +137,7 @@ suites-quick: $(SUITES)/ready
 	$(SUITES)/bin/python -m tests.suites --quick
 
 oldest: $(OLDEST)/ready
-	$(OLDEST)/bin/pytest $(PARALLEL) --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
+	$(OLDEST)/bin/pytest $(PROCESSES) --pure tests/unit/configurator tests/integration/test_agent.py tests/integration/test_host.py \
 		tests/integration/test_labels.py -k 'not scopes'
 
 # Wheels for all platforms, made on this one, see release/. Zig's compiler keeps what it has compiled in build/.
@@ -181,14 +184,14 @@ $(IMAGE)/ready: build/wheels $(wildcard docker/*.py) docker/requirements.txt | $
 
 image-test: $(VENV)/ready $(IMAGE)/ready
 	$(VENV)/bin/pip install --quiet --group image
-	$(VENV)/bin/pytest tests/image
+	$(VENV)/bin/pytest --reruns 2 tests/image
 
 # Only what depends on the Python, with trees that were built elsewhere.
 injection: $(VENV)/ready
-	$(VENV)/bin/pytest tests/image/test_injection.py -k "test_flask or test_fastapi or arbitrary_user"
+	$(VENV)/bin/pytest --reruns 2 tests/image/test_injection.py -k "test_flask or test_fastapi or arbitrary_user"
 
 servers: $(SERVERS)/ready
-	$(SERVERS)/bin/pytest $(PARALLEL) tests/integration/test_servers.py
+	$(SERVERS)/bin/pytest $(PROCESSES) tests/integration/test_servers.py
 
 # Without the page where it can't be built; a line says why.
 demo: $(DEMO)/ready
@@ -201,7 +204,7 @@ page:
 
 # In a real browser: Debian's chromium, or what CHROMIUM names.
 page-test: page $(PAGE)/ready
-	$(PAGE)/bin/pytest tests/page
+	$(PAGE)/bin/pytest --reruns 2 tests/page
 
 # One after the other, also with `make -j`: each wants the machine for itself.
 bench: $(BENCH)/ready
