@@ -22,8 +22,8 @@ CONFIGURATOR := $(wildcard configurator/otel_profiling_configurator/*.py configu
 # Two at a time: most of a test is waiting for a process of its own.
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist worksteal
-# A process that has just started is not sampled for some tenths of a second on a busy machine, and a short one may then have
-# nothing to show: such a test is run again.
+# A process that ends waits for its last upload two seconds at most. On a busy machine that may be too short, and then nothing of
+# the process has arrived: such a test is run again.
 PROCESSES := $(PARALLEL) --reruns 2
 
 IMAGE := build/image
