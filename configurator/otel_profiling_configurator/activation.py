@@ -15,7 +15,7 @@ from typing import Any, cast
 from opentelemetry import trace
 from opentelemetry.trace import TracerProvider
 
-from . import guard, log, native, report_signal, settings
+from . import fork_hooks, guard, log, native, report_signal, settings
 from .agent import agent as agents
 from .agent import fork_warning, process_models, resource_labels
 from .agent.late_start import LateStart
@@ -138,15 +138,15 @@ class _Activation:
             self._publish_contexts(provider, baggage_names)
         if self._agent is None:
             labelling.refresh()
-            _register_fork_hook()
+            fork_hooks.register()
             return
-        self._undos.append(self._agent.watch_application(_relabel))
+        self._undos.append(self._agent.watch_application(labelling.refresh))
         self._undos.append(self._agent.watch_labels())
         if wanted.agent_enabled:
             if process_models.is_uwsgi():
                 # Its master forks without any hook before the fork, so that no moment could be chosen that suits an agent.
                 self._announce()
-                process_models.in_each_uwsgi_worker(_start_in_worker)
+                process_models.in_each_uwsgi_worker(fork_hooks.start_in_worker)
             elif process_models.only_forks():
                 self._due = True
             elif self._start_agent(self._agent):
@@ -160,7 +160,7 @@ class _Activation:
         elif is_used:  # the application may have started an agent
             labelling.agent_started(self._agent.tags, aliases=False)
         labelling.refresh()
-        _register_fork_hook()
+        fork_hooks.register()
 
     def _publish_contexts(self, provider: TracerProvider, baggage_names: Mapping[str, str]) -> None:
         """Tell profilers outside the process of spans and of the resource; a warning where nothing else is to be done."""
@@ -179,7 +179,7 @@ class _Activation:
                 why_not,
             )
         elif not why_not and process_models.is_uwsgi() and not self._settings.agent_enabled:
-            process_models.in_each_uwsgi_worker(_start_in_worker)
+            process_models.in_each_uwsgi_worker(fork_hooks.start_in_worker)
 
     def _start_agent(self, agent: agents.Agent, threads: bool = True) -> bool:
         """Start the agent, what ends it and what listens to it; whether it has started.
@@ -250,7 +250,7 @@ class _Activation:
                 agent.start(*self._identity())
             finally:
                 self._due = False
-            _relabel()
+            labelling.refresh()
 
     def _check(self) -> None:
         """Do without aliases where this agent turns out to read threads in another way; and without what goes with them."""
@@ -293,13 +293,13 @@ class _Activation:
             labelling.after_fork_in_child()
             local_roots.begin_process()
             self._start_agent(self._agent, threads=os.getpid() == self._process)
-            _relabel()
+            labelling.refresh()
 
     def before_fork(self) -> None:
         """Wait for a moment at which a fork does no harm to the child's agent."""
         if self._agent is None or not (self._agent.running or self._due):
             return
-        process_models.in_children(_start_due_agent, _stop_agent)
+        process_models.in_children(fork_hooks.start_due_agent, fork_hooks.stop_agent)
         self._late.before_fork()
         if self._watch is not None:
             self._watch.before_fork()
@@ -330,7 +330,7 @@ class _Activation:
                     self._due = False
                     self._start_agent(self._agent)
             finally:
-                _relabel()
+                labelling.refresh()
 
     def _start_in_child(self) -> None:
         if self._agent is not None:
@@ -346,65 +346,3 @@ class _Activation:
         """Have the agent send what it has, in a process that is about to end."""
         if self._agent is not None:
             self._agent.stop()
-
-
-def _relabel() -> None:
-    """Label this thread for the agent that has just started."""
-    labelling.refresh()
-
-
-def _start_in_worker() -> None:
-    active = process_state().active
-    if active is not None:
-        _silently(active.start_in_worker)
-
-
-def _start_due_agent() -> None:
-    active = process_state().active
-    if active is not None:
-        active.start_due_agent()
-
-
-def _stop_agent() -> None:
-    active = process_state().active
-    if active is not None:
-        active.stop_agent()
-
-
-def _before_fork() -> None:
-    active = process_state().active
-    if active is not None:
-        guard.guarded("wait for a moment to fork")(active.before_fork)()
-
-
-def _after_fork_in_parent() -> None:
-    active = process_state().active
-    if active is not None:
-        guard.guarded("go on after a fork")(active.after_fork_in_parent)()
-
-
-def _after_fork_in_child() -> None:
-    state = process_state()
-    state.lock = threading.RLock()  # another thread may have held it at the time of the fork
-    if state.active is not None:
-        _silently(state.active.after_fork_in_child)
-
-
-def _silently(act: Callable[[], None]) -> None:
-    """Call `act` where nothing may log: between a fork and its return in the child."""
-    disabled, logger.disabled = logger.disabled, True
-    try:
-        act()
-    except Exception:
-        if guard.reraise:
-            raise
-    finally:
-        logger.disabled = disabled
-
-
-def _register_fork_hook() -> None:
-    """Register what happens at a fork, once a process: Python has no way to take such hooks back."""
-    state = process_state()
-    if not state.hooked and hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-        state.hooked = True

@@ -9,15 +9,13 @@ used instead.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import re
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from . import configuration_file
+from . import configuration_file, parsers
 from . import environment_variables as names
 from .spans.scope import Scope
 
@@ -27,30 +25,14 @@ SDK_DISABLED = "OTEL_SDK_DISABLED"
 CONFIG_FILE = "OTEL_CONFIG_FILE"
 RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
 PREFIX = "OTEL_PROFILING_"
-PROFILE_TYPES = ("cpu", "wall", "memory")
-
-REPORT_SIGNALS = ("SIGUSR1", "SIGUSR2")
-"""Those that mean nothing of their own: any other already ends a process, stops it, or is a library's."""
 
 MAX_LABELS = 16
 """Most static labels we send. Pyroscope rejects a series of more than 30, and the agent and the server add their own."""
 
-MAX_BAGGAGE_KEYS = 8
-"""Most labels we make of baggage: together with the static ones still fewer than the server allows."""
-
-MAX_NAME = 1024
-"""Longest label name that Pyroscope takes by default."""
-
-MAX_HEADER = 4096
-"""Longest header value and credential that we send, in characters. Servers refuse requests with more than 8 KiB or so of
-headers, and would refuse every upload."""
-
 _SHOWN_CHARACTERS = 80
 """How much of a bad value a warning quotes."""
 
-_LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CREDENTIALS = re.compile(r"//[^/]*@")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,51 +109,31 @@ def read_with_sources(environ: Mapping[str, str]) -> Reading:
         "enabled": reader.enabled(),
         "span_id_scope": reader.get(Scope.parse, names.OTEL_PROFILING_SPAN_ID_SCOPE),
         "span_name_scope": reader.get(Scope.parse, names.OTEL_PROFILING_SPAN_NAME_SCOPE),
-        "agent_enabled": reader.get(_boolean, names.OTEL_PROFILING_AGENT_ENABLED),
-        "server_address": reader.get(_address, names.OTEL_PROFILING_SERVER_ADDRESS, "PYROSCOPE_SERVER_ADDRESS"),
-        "application_name": reader.get(_text, names.OTEL_PROFILING_APPLICATION_NAME, "PYROSCOPE_APPLICATION_NAME"),
-        "basic_auth_user": reader.get(_credential, names.OTEL_PROFILING_BASIC_AUTH_USER, "PYROSCOPE_BASIC_AUTH_USER"),
+        "agent_enabled": reader.get(parsers.boolean, names.OTEL_PROFILING_AGENT_ENABLED),
+        "server_address": reader.get(parsers.address, names.OTEL_PROFILING_SERVER_ADDRESS, "PYROSCOPE_SERVER_ADDRESS"),
+        "application_name": reader.get(parsers.utf8, names.OTEL_PROFILING_APPLICATION_NAME, "PYROSCOPE_APPLICATION_NAME"),
+        "basic_auth_user": reader.get(parsers.credential, names.OTEL_PROFILING_BASIC_AUTH_USER, "PYROSCOPE_BASIC_AUTH_USER"),
         "basic_auth_password": reader.get(
-            _credential, names.OTEL_PROFILING_BASIC_AUTH_PASSWORD, "PYROSCOPE_BASIC_AUTH_PASSWORD", secret=True
+            parsers.credential, names.OTEL_PROFILING_BASIC_AUTH_PASSWORD, "PYROSCOPE_BASIC_AUTH_PASSWORD", secret=True
         ),
-        "tenant_id": reader.get(_header_value, names.OTEL_PROFILING_TENANT_ID, "PYROSCOPE_TENANT_ID"),
+        "tenant_id": reader.get(parsers.header_value, names.OTEL_PROFILING_TENANT_ID, "PYROSCOPE_TENANT_ID"),
         "headers": reader.headers(),
         "labels": reader.labels(),
-        "resource_labels": reader.get(_renames, names.OTEL_PROFILING_RESOURCE_LABELS),
-        "baggage_keys": reader.get(_baggage_keys, names.OTEL_PROFILING_BAGGAGE_KEYS),
-        "types": reader.get(_types, names.OTEL_PROFILING_TYPES),
-        "sample_rate": reader.get(_sample_rate, names.OTEL_PROFILING_SAMPLE_RATE),
-        "upload_interval": reader.get(_seconds, names.OTEL_PROFILING_UPLOAD_INTERVAL, "PYROSCOPE_UPLOAD_INTERVAL"),
-        "gil_only": reader.get(_boolean, names.OTEL_PROFILING_GIL_ONLY),
-        "aliases": reader.get(_boolean, names.OTEL_PROFILING_ALIASES),
-        "thread_context": reader.get(_boolean, names.OTEL_PROFILING_THREAD_CONTEXT),
-        "log_level": reader.get(_log_level, names.OTEL_PROFILING_LOG_LEVEL),
-        "report_signal": reader.get(_report_signal, names.OTEL_PROFILING_REPORT_SIGNAL),
+        "resource_labels": reader.get(parsers.renames, names.OTEL_PROFILING_RESOURCE_LABELS),
+        "baggage_keys": reader.get(parsers.baggage_keys, names.OTEL_PROFILING_BAGGAGE_KEYS),
+        "types": reader.get(parsers.types, names.OTEL_PROFILING_TYPES),
+        "sample_rate": reader.get(parsers.sample_rate, names.OTEL_PROFILING_SAMPLE_RATE),
+        "upload_interval": reader.get(parsers.seconds, names.OTEL_PROFILING_UPLOAD_INTERVAL, "PYROSCOPE_UPLOAD_INTERVAL"),
+        "gil_only": reader.get(parsers.boolean, names.OTEL_PROFILING_GIL_ONLY),
+        "aliases": reader.get(parsers.boolean, names.OTEL_PROFILING_ALIASES),
+        "thread_context": reader.get(parsers.boolean, names.OTEL_PROFILING_THREAD_CONTEXT),
+        "log_level": reader.get(parsers.log_level, names.OTEL_PROFILING_LOG_LEVEL),
+        "report_signal": reader.get(parsers.report_signal, names.OTEL_PROFILING_REPORT_SIGNAL),
     }
     values["instance_id"] = _instance_id(environ.get(RESOURCE_ATTRIBUTES, ""))
     reader.warn_of_unknown_names()
     wanted = Settings(**{name: value for name, value in values.items() if value is not None})
     return Reading(wanted, reader.warnings, reader.sources)
-
-
-def label_name(text: str) -> str:
-    """Return `text` as a label name that Pyroscope accepts: dots and other foreign characters become underscores.
-
-    Raises:
-        ValueError: nothing is left, it is too long, or the name is one of the server's own (``__name__``).
-    """
-    name = re.sub(r"[^A-Za-z0-9_]", "_", text.strip())
-    if name[:1].isdigit():
-        name = "_" + name
-    if not _LABEL_NAME.fullmatch(name) or not name.strip("_"):
-        raise ValueError("a label needs a name")
-    if len(name) > MAX_NAME:
-        raise ValueError(f"a label's name is no longer than {MAX_NAME} characters")
-    if name.startswith("__"):
-        raise ValueError("names that begin with two underscores belong to the server")
-    if name in ("service_name", "trace_id", "span_id", "span_name"):
-        raise ValueError("set by the agent or by spans")
-    return name
 
 
 class _Reader:
@@ -191,7 +153,7 @@ class _Reader:
             try:
                 value = parse(text)
             except ValueError as error:
-                hidden = secret or (parse is _address and "@" in text)  # user:password@host, however misspelt
+                hidden = secret or (parse is parsers.address and "@" in text)  # user:password@host, however misspelt
                 instead = texts[position + 1][0] if texts[position + 1 :] else f"the default ({names.DEFAULTS[variables[0]]})"
                 self._warn(source, "***" if hidden else text, f"{error}; using {instead}")
             else:
@@ -212,7 +174,7 @@ class _Reader:
     def enabled(self) -> bool:
         """Return whether anything is to be done; what disables the SDK disables us, too."""
         variable = names.OTEL_PROFILING_ENABLED
-        enabled = self.get(_boolean, variable) is not False
+        enabled = self.get(parsers.boolean, variable) is not False
         if self._section.is_disabled:
             self.sources[variable] = f"{self._file}: disabled"
         elif self._environ.get(SDK_DISABLED, "").strip().lower() == "true":
@@ -226,10 +188,12 @@ class _Reader:
         variable = names.OTEL_PROFILING_HEADERS
         for source, text in self._texts(variable):
             self.sources[variable] = source
-            return self._pairs(source, text, "=", _header_name, lambda value: _header_value(unquote(value)), secret=True)
+            return self._pairs(
+                source, text, "=", parsers.header_name, lambda value: parsers.header_value(unquote(value)), secret=True
+            )
         text = self._environ.get("PYROSCOPE_HTTP_HEADERS", "").strip()
         try:
-            headers = _json_headers(text) if text else None
+            headers = parsers.json_headers(text) if text else None
         except ValueError as error:
             self._warn("PYROSCOPE_HTTP_HEADERS", "***", f"{error}; using the default ({names.DEFAULTS[variable]})")
             return None
@@ -243,7 +207,7 @@ class _Reader:
         for source, text in self._texts(variable, "PYROSCOPE_LABELS"):
             # Grafana's Java agent writes k=v, its .NET agent k:v.
             separators = "[=:]" if source == "PYROSCOPE_LABELS" else "="
-            labels = self._pairs(source, text, separators, label_name, unquote)
+            labels = self._pairs(source, text, separators, parsers.label_name, unquote)
             for name in list(labels)[MAX_LABELS:]:
                 self._warn(source, name, f"more than {MAX_LABELS} labels; left out")
                 del labels[name]
@@ -299,121 +263,3 @@ def _instance_id(attributes: str) -> str:
         if name.strip() == "service.instance.id":
             found = unquote(value.strip())
     return found
-
-
-def _boolean(text: str) -> bool:
-    lowered = text.lower()
-    if lowered in ("true", "1", "yes", "on"):
-        return True
-    if lowered in ("false", "0", "no", "off"):
-        return False
-    raise ValueError("expected true or false")
-
-
-def _text(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("not valid UTF-8") from None
-    return text
-
-
-def _address(text: str) -> str:
-    try:
-        parts = urlsplit(_text(text))
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:  # port raises where it is no number
-            return text.rstrip("/")
-    except ValueError:
-        pass  # its message quotes the address
-    raise ValueError("expected http://host:port or https://host")
-
-
-def _header_name(text: str) -> str:
-    if not _HEADER_NAME.fullmatch(text.strip()):
-        raise ValueError("not a header name")
-    return text.strip()
-
-
-def _header_value(text: str) -> str:
-    if not _text(text).isprintable():
-        raise ValueError("not a header value")
-    return _credential(text)
-
-
-def _credential(text: str) -> str:
-    if len(_text(text)) > MAX_HEADER:
-        raise ValueError(f"longer than {MAX_HEADER} characters")
-    return text
-
-
-def _json_headers(text: str) -> dict[str, str]:
-    try:
-        headers = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        raise ValueError('expected a JSON object such as {"name": "value"}') from None
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise ValueError('expected a JSON object of strings such as {"name": "value"}')
-    return {_header_name(name): _header_value(value) for name, value in headers.items()}
-
-
-def _renames(text: str) -> dict[str, str]:
-    renames = {}
-    for entry in filter(None, map(str.strip, text.split(","))):
-        attribute, _, name = entry.partition("=")
-        renames[attribute.strip()] = label_name(name) if name.strip() else ""
-    return renames
-
-
-def _baggage_keys(text: str) -> dict[str, str]:
-    keys = {key: name or label_name(key) for key, name in _renames(text).items()}
-    if len(keys) > MAX_BAGGAGE_KEYS:
-        raise ValueError(f"expected at most {MAX_BAGGAGE_KEYS} keys")
-    if len(set(keys.values())) < len(keys):
-        raise ValueError("expected each label name once")
-    return keys
-
-
-def _types(text: str) -> tuple[str, ...]:
-    types = tuple(dict.fromkeys(filter(None, map(str.strip, text.lower().split(",")))))
-    if not types or not set(types) <= set(PROFILE_TYPES):
-        raise ValueError(f"expected some of {', '.join(PROFILE_TYPES)}")
-    if {"cpu", "wall"} <= set(types):
-        raise ValueError("cpu and wall exclude each other")
-    return types
-
-
-def _sample_rate(text: str) -> int:
-    try:
-        rate = int(text)
-    except ValueError:
-        raise ValueError("expected a whole number of samples a second") from None
-    if not 1 <= rate <= 1000:  # noqa: PLR2004 - above, the sampler would take more time than the application
-        raise ValueError("expected 1 to 1000 samples a second")
-    return rate
-
-
-def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(ms|s|m|h)?", text.lower(), re.ASCII)
-    if not match:
-        raise ValueError("expected a duration such as 10s or 1m")
-    seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"]
-    if not 1 <= seconds <= 3600:  # noqa: PLR2004 - the agent counts whole seconds, and holds what it has not sent in memory
-        raise ValueError("expected 1s to 1h")
-    return round(seconds)
-
-
-def _log_level(text: str) -> int:
-    levels = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "critical": 50}
-    try:
-        return levels[text.lower()]
-    except KeyError:
-        raise ValueError("expected debug, info, warning, error or critical") from None
-
-
-def _report_signal(text: str) -> int:
-    name = text.upper()
-    if not name.startswith("SIG"):
-        name = f"SIG{name}"
-    if name not in REPORT_SIGNALS:
-        raise ValueError(f"expected one of {', '.join(REPORT_SIGNALS)}")
-    return int(getattr(signal, name))

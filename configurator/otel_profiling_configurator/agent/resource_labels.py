@@ -13,7 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ..settings import MAX_LABELS, label_name
+from ..parsers import label_name
+from ..settings import MAX_LABELS
 from ..spans.labels import label_value
 
 SERVICE_NAME = "service.name"

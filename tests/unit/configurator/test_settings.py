@@ -13,7 +13,8 @@ import pytest
 from hypothesis import strategies as st
 from otel_profiling_configurator import environment_variables
 from otel_profiling_configurator.agent.resource_labels import static_labels
-from otel_profiling_configurator.settings import MAX_LABELS, PROFILE_TYPES, Settings, label_name, read
+from otel_profiling_configurator.parsers import PROFILE_TYPES, label_name
+from otel_profiling_configurator.settings import MAX_LABELS, Settings, read
 from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
 from otel_profiling_configurator.spans.scope import Scope
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 from otel_profiling_configurator import environment_variables as names
-from otel_profiling_configurator import settings
+from otel_profiling_configurator import parsers, settings
 from otel_profiling_configurator.agent.resource_labels import DEFAULT_RESOURCE_LABELS, static_labels
 from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES
 from otel_profiling_configurator.spans.scope import Scope
@@ -66,7 +66,7 @@ def test_any_environment(environ: dict[str, str]) -> None:
     assert 1 <= read.sample_rate <= 1000
     assert 1 <= read.upload_interval <= 3600
     assert read.types
-    assert set(read.types) <= set(settings.PROFILE_TYPES)
+    assert set(read.types) <= set(parsers.PROFILE_TYPES)
     for text in (
         read.server_address,
         read.application_name or "",
@@ -78,7 +78,7 @@ def test_any_environment(environ: dict[str, str]) -> None:
     for name, value in {**read.headers, "x-scope-orgid": read.tenant_id}.items():
         assert re.fullmatch(r"[!-~]+", name)
         assert value.isprintable()
-        assert len(value) <= settings.MAX_HEADER
+        assert len(value) <= parsers.MAX_HEADER
     assert len(read.labels) <= settings.MAX_LABELS
     assert all(LABEL_NAME.fullmatch(name) for name in read.labels)
     for warning in warnings:
@@ -96,7 +96,7 @@ def test_labels_of_every_profile(environ: dict[str, str], attributes: dict[str, 
     assert len(labels) <= settings.MAX_LABELS
     for name, value in labels.items():
         assert LABEL_NAME.fullmatch(name)
-        assert len(name) <= settings.MAX_NAME
+        assert len(name) <= parsers.MAX_NAME
         assert len(value.encode()) <= MAX_VALUE_BYTES
 
 
