@@ -9,6 +9,7 @@
  *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
  *   agent_library.c  what the agent's library is given to read
  *   cpu_clocks.c     which threads a sample is taken of
+ *   clocked_threads.c  the threads there are, each with its CPU clock
  *   imports.c        functions that a shared library imports are replaced, and put back
  *
  * Everything runs with the GIL of the main interpreter, except where a function says that the agent's threads call it.
