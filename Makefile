@@ -36,7 +36,7 @@ help:
 	@echo 'make page     the front end of the page that make demo ends with; needs Node.js (page-test: in a real browser)'
 	@echo 'make docs     the documentation as a site, in build/site, with strict links; make docs-test runs what the pages say'
 	@echo 'make test     what a change needs: lint, types, unit tests, commands of the documentation, integration tests (15 minutes)'
-	@echo 'make check    the rest: other distros, frameworks, servers and workers, oldest dependencies, the page, sanitizers'
+	@echo 'make check    the rest: other distros, frameworks, servers and workers, oldest dependencies, the page, sanitizers, some of others'\'' suites'
 	@echo 'make wheels   what is published, in dist/: native wheels for each platform and each Python with headers here, pure'
 	@echo '              ones, sources; checked'
 	@echo 'make wheels-test  the same bytes again elsewhere, and what the checks would find'
@@ -58,9 +58,9 @@ help:
 # What a change needs: at most 15 minutes on two cores.
 test: lint unit docs-test integration
 
-# Everything else that is tested on one Python, but others' test suites (`make suites-quick`, `make suites`); the operator's image and
+# Everything else that is tested on one Python, with a part of other projects' test suites; the operator's image and
 # other Pythons are .ci/run's.
-check: docs distros frameworks servers applications oldest page-test native-asan
+check: docs distros frameworks servers applications oldest page-test native-asan suites-quick
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
