@@ -51,7 +51,9 @@ SUITES = (
     ),
     # Each test many times, until the number of references stays the same.
     Suite("greenlet-leaks", ("--pyargs", "greenlet.tests"), quick=False),
-    Suite("asgiref", ("tests", "-p", "pytest_asyncio.plugin"), quick=True, distribution="asgiref", members=("tests", "setup.cfg")),
+    Suite(
+        "asgiref", ("tests", "-p", "pytest_asyncio.plugin"), quick=True, distribution="asgiref", members=("tests", "setup.cfg")
+    ),
     Suite(
         "uvloop",
         # What is left out reads its own repository's source, or compiles it.

@@ -250,6 +250,7 @@ static const Import IMPORTS[] = {
 };
 enum {NEEDED = 7, NEEDED_FOR_CLOCKS = 8};  /* a bit for each */
 static int found_imports;
+static const void *replaced_in;  /* somewhere in the library whose imports are replaced; NULL for none */
 
 /* Why this process may not be read the way the sampler reads it; NULL if it may. */
 static const char *
@@ -273,12 +274,16 @@ agent_library_use(PyObject *add_tag)
     if (!PyCFunction_Check(add_tag)) {
         return "the agent is not the native one";
     }
-    int found = imports_replace_in((const void *)PyCFunction_GET_FUNCTION(add_tag), IMPORTS, Py_ARRAY_LENGTH(IMPORTS), &replacements);
-    if (found < 0 || (found & NEEDED) != NEEDED) {
-        imports_put_back(&replacements);
-        return "this release of pyroscope-io reads threads in another way";
+    const void *library = (const void *)PyCFunction_GET_FUNCTION(add_tag);
+    if (library != replaced_in) {
+        int found = imports_replace_in(library, IMPORTS, Py_ARRAY_LENGTH(IMPORTS), &replacements);
+        if (found < 0 || (found & NEEDED) != NEEDED) {
+            imports_put_back(&replacements);
+            return "this release of pyroscope-io reads threads in another way";
+        }
+        found_imports = found;
+        replaced_in = library;
     }
-    found_imports = found;
     expected_since = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     atomic_store(&is_read, 0);
     atomic_store(&modules, PyImport_GetModuleDict());
@@ -302,6 +307,7 @@ agent_library_leave(void)
 {
     agent_library_use_clocks(0);
     found_imports = 0;
+    replaced_in = NULL;
     imports_put_back(&replacements);
 }
 

@@ -479,6 +479,66 @@ for thread in others:
 """
         assert run_prepared(program) == (0, "7\n", "")
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_other_fork_hook_that_starts_a_thread(self) -> None:
+        """That thread, begun in the child before this module hears of the fork, has a record of its own, as the one that forked."""
+        program = """
+import os, threading, traceback, warnings
+from otel_profiling_configurator.native import native
+from otel_profiling_configurator.process_state import process_state
+warnings.simplefilter("ignore", DeprecationWarning)  # of CPython: threads are running while it forks
+from tests.unit.configurator.fakes import in_span, name_of
+
+attached, go, seen = threading.Event(), threading.Event(), []
+
+def work():
+    attached.set()
+    go.wait()
+    in_span("inner").run(lambda: seen.append(name_of(pyroscope.tags)))
+    seen.append(name_of(pyroscope.tags))
+
+def parents():
+    attached.set()
+    stop.wait()
+
+stop = threading.Event()
+idle = threading.Thread(target=in_span("idle").run, args=(parents,))  # its record is free in the child
+idle.start()
+attached.wait()
+
+def fork():
+    attached.clear()
+    pyroscope.running = False  # as an agent is in a child
+    process = os.fork()
+    if process == 0:
+        try:
+            pyroscope.running = False  # and now the other hook comes first
+            other = threading.Thread(target=in_span("other").run, args=(work,))
+            other.start()
+            attached.wait()
+            process_state().active.after_fork_in_child()
+            assert native.counts()[0] == 2, native.counts()
+            assert name_of(pyroscope.tags) == "a"
+            assert in_span("b").run(name_of, pyroscope.tags) == "b"
+            late = threading.Thread(target=in_span("late").run, args=(lambda: seen.append(name_of(pyroscope.tags)),))
+            late.start()
+            late.join()
+            go.set()
+            other.join()
+            assert seen == ["late", "inner", "other"], seen
+            assert name_of(pyroscope.tags) == "a"
+            os._exit(7)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+print(in_span("a").run(fork), flush=True)
+stop.set()
+idle.join()
+"""
+        assert run_prepared(program) == (0, "7\n", "")
+
 
 def test_what_is_exchanged_looks_as_before(following_natively: Tags) -> None:
     """To `inspect`, to `help` and to who compares it."""
