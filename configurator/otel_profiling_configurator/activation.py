@@ -17,7 +17,7 @@ from opentelemetry.trace import TracerProvider
 
 from . import fork_hooks, guard, log, native, report_signal, settings
 from .agent import agent as agents
-from .agent import fork_warning, process_models, resource_labels
+from .agent import descriptors, fork_warning, process_models, resource_labels
 from .agent.late_start import LateStart
 from .agent.server_watch import ServerWatch
 from .context import following, forked_pools, labelling, thread_context
@@ -140,7 +140,7 @@ class _Activation:
             labelling.refresh()
             fork_hooks.register()
             return
-        self._undos.append(self._agent.watch_application(labelling.refresh))
+        self._undos.append(self._agent.watch_application(self._follow_application))
         self._undos.append(self._agent.watch_labels())
         if wanted.agent_enabled:
             if process_models.is_uwsgi():
@@ -240,17 +240,24 @@ class _Activation:
         self._watch.start()
         self._undos.append(self._watch.stop)
 
-    def _restart_agent(self) -> None:
-        """Start an agent again whose sampler has stopped."""
+    def _follow_application(self) -> None:
+        """Go on with an agent that the application has started: label for it, and leave what it says to the application."""
+        if self._watch is not None:
+            self._watch.forget()
+        labelling.refresh()
+
+    def _restart_agent(self) -> bool:
+        """Start an agent again whose sampler has stopped; return whether it runs."""
         agent = self._agent
-        if agent is not None and agent.running:
-            self._due = True  # a child that is forked meanwhile has one, too
-            try:
-                agent.stop()
-                agent.start(*self._identity())
-            finally:
-                self._due = False
-            labelling.refresh()
+        if agent is None or not agent.running:
+            return False
+        self._due = True  # a child that is forked meanwhile has one, too
+        try:
+            runs = agent.restart(*self._identity())
+        finally:
+            self._due = False
+        labelling.refresh()
+        return runs
 
     def _check(self) -> None:
         """Do without aliases where this agent turns out to read threads in another way; and without what goes with them."""
@@ -316,6 +323,7 @@ class _Activation:
 
         Nothing here may log: another thread of the parent may have held a handler's lock at the time of the fork.
         """
+        descriptors.after_fork_in_child()
         labelling.after_fork_in_child()
         fork_warning.end_fork()
         guard.guarded("publish the process context")(thread_context.after_fork_in_child)()

@@ -103,6 +103,17 @@ def test_application_that_starts_pyroscope_itself(run, variables):
     assert ("starts Pyroscope itself" in app.errors) == (not variables)
 
 
+def test_application_that_started_pyroscope_before_us(run):
+    """Its agent runs on and samples as it was told to; spans label its samples all the same, and a line says what happened."""
+    app = run("early_own_agent.py", instrument=False)
+    assert app.exit_code == 0
+    assert app.told["configured"] is True
+    own = [s for s in app.receiver.samples("own-name") if any(f.function == "busy_own" for f in s.stack)]
+    assert_labelled(own, {**app.told["ids"], "span_name": "own"})
+    assert sum(sample.count for sample in own) >= 30  # of 70, whoever else wants the processor
+    assert "Pyroscope runs in this process already" in app.errors
+
+
 def test_fork_inside_a_span(run):
     """A forked child is profiled too, keeps the labels of the span it was forked in, and labels its own spans."""
     app = run("forked.py")

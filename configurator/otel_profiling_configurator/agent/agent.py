@@ -18,14 +18,18 @@ from typing import Any
 
 from ..context import labelling
 from ..guard import guarded, report
-from ..log import logger
+from ..log import forget_thread, logger
 from ..settings import Settings
-from ..threads.os_threads import Helper, are_still, native_threads, thread_ids
+from ..threads.os_threads import Helper, are_still, native_threads, start_thread, thread_ids
 from . import c_library, fork_warning, signals
 from .descriptors import Keeper
 
 EXIT_SECONDS = 2.0
 """Longest that an upload may delay the process's exit. The agent itself would wait 10 s for a server that hangs."""
+
+END_SECONDS = 30.0
+"""Longest that another agent waits for the one before it, which ends when its last uploads have been sent or given up: the
+library allows each of two 10 s. None can be started meanwhile."""
 
 FORK_SECONDS = 0.02
 """Longest that a fork waits for the agent's threads to sleep. Threads of other native libraries can't be told from them."""
@@ -230,6 +234,15 @@ class Agent:
         if not ended:
             logger.info("the last profile was not taken within %g s, the process ends without it", EXIT_SECONDS)
 
+    def restart(self, application_name: str, labels: Mapping[str, str]) -> bool:
+        """Stop our agent and start it once more; return whether it runs. Takes `END_SECONDS` at most."""
+        self.stop()
+        self._wait_for_end()
+        return self.start(application_name, labels)
+
+    def _wait_for_end(self, seconds: float = END_SECONDS) -> bool:
+        return self._keeper is None or self._keeper.wait_for_end(seconds)
+
     def stop_at_exit(self) -> Callable[[], None]:
         """Arrange for `stop` when the interpreter exits; return what cancels that."""
         at_exit = self.stop  # one object: a bound method is made anew with each look-up
@@ -254,8 +267,14 @@ class Agent:
                         "start."
                     )
                     self.stop()
+                    if not self._wait_for_end(0):  # its server hangs, and until it gives up no other agent can start
+                        start_thread(configure_later, (args, kwargs))
+                        return True
                 except Exception:  # noqa: BLE001 - called from inside the application's pyroscope.configure
                     report("give way to the application's Pyroscope agent")
+            return configure_now(args, kwargs)
+
+        def configure_now(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             older_threads = thread_ids()
             guarded("leave CPU clocks")(labelling.use_cpu_clocks)(self.tags, 0)
             # What is given by position may be anything, and other implementations have thread ids of their own accord.
@@ -272,6 +291,12 @@ class Agent:
                 except Exception:  # noqa: BLE001 - as above
                     report("follow the application's Pyroscope agent")
             return result
+
+        @guarded("start the application's Pyroscope agent after ours has ended")
+        def configure_later(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self._wait_for_end()
+            configure_now(args, kwargs)
+            forget_thread()
 
         def undo() -> None:
             if self.pyroscope.configure is configure:

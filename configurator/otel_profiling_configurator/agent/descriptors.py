@@ -39,7 +39,7 @@ class Keeper:
     """A thread that starts the agent, waits, and stops it: all that is done in the agent's table is done there.
 
     It runs hardly any Python: an object of the application's that were collected there would close its descriptor in the wrong
-    table. So no garbage is collected while it works, and it waits in a lock.
+    table. So no garbage is collected while it works for the one that waits for it, and then it waits in a lock.
     """
 
     def __init__(self) -> None:
@@ -80,13 +80,21 @@ class Keeper:
         self._function = function
         with _no_collection():
             self._go.release()
-            ended = bool(self._done.acquire(timeout=seconds))
+            ended = self.wait_for_end(seconds)
         self._outcome()
         return ended
 
     def take_words(self) -> bytes:
         """Return what the agent's library has said on its descriptor 2 since the last call."""
-        return _read(f"/proc/self/task/{self._thread}/fd/{_READING_END}") if self.has_own_table else b""
+        # Once the thread has been told to end, its id may be another one's, and the descriptor the application's.
+        return _read(f"/proc/self/task/{self._thread}/fd/{_READING_END}") if self._waits and self.has_own_table else b""
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Wait until what `stop` called has returned, or for `seconds`; return whether it has."""
+        ended = bool(self._done.acquire(timeout=seconds))
+        if ended:
+            self._done.release()
+        return ended
 
     def _outcome(self) -> Any:
         error, self._error = self._error, None
@@ -119,14 +127,32 @@ def prepare() -> None:
         _libc()
 
 
+_without_collection = 0
+"""How many wait for a thread that works, so that no garbage is collected."""
+_was_collecting = False
+
+
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
+    global _without_collection, _was_collecting  # noqa: PLW0603 - garbage collection is the process's
+    if not _without_collection:
+        _was_collecting = gc.isenabled()
+    _without_collection += 1
     gc.disable()
     try:
         yield
     finally:
-        if enabled:
+        _without_collection -= 1
+        if not _without_collection and _was_collecting:
+            gc.enable()
+
+
+def after_fork_in_child() -> None:
+    """Collect garbage again, where the fork came while another thread of the parent waited."""
+    global _without_collection  # noqa: PLW0603 - as above
+    if _without_collection:
+        _without_collection = 0
+        if _was_collecting:
             gc.enable()
 
 

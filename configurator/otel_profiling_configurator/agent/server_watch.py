@@ -35,7 +35,7 @@ class ServerWatch:
         server: The server's address, as it may be shown.
         upload_interval: Seconds between uploads.
         take_words: Returns what the agent's library has said since the last call; empty for nothing.
-        restart: Starts the agent again.
+        restart: Starts the agent again, and returns whether it runs.
         check: Looks whether all else is as it should be.
     """
 
@@ -44,7 +44,7 @@ class ServerWatch:
         server: str,
         upload_interval: float,
         take_words: Callable[[], bytes],
-        restart: Callable[[], None],
+        restart: Callable[[], bool],
         check: Callable[[], None],
     ) -> None:
         self._interval = upload_interval
@@ -64,8 +64,7 @@ class ServerWatch:
         self.stop()
         self._speaking = allocate_lock()
         self._held_for_fork = False
-        self._losses.forget()
-        self._stopped_at, self._unfinished = "", b""
+        self.forget()
         self._end = end = allocate_lock()
         end.acquire()
         with signals.blocked():
@@ -76,6 +75,11 @@ class ServerWatch:
         end, self._end = self._end, None
         if end is not None:
             end.release()
+
+    def forget(self) -> None:
+        """Forget what the agent has said: it is not ours any more, or another process's."""
+        self._losses.forget()
+        self._stopped_at, self._unfinished = "", b""
 
     def state(self) -> str:
         """Say whether profiles arrive, as far as is known."""
@@ -106,11 +110,14 @@ class ServerWatch:
             self._stopped_at = said.panics[0]
         if self._stopped_at and now - self._restarted >= RESTART_SECONDS:
             stopped_at, self._stopped_at, self._restarted = self._stopped_at, "", now
-            self._restart()
+            outcome = (
+                "was started again; what ran meanwhile is in no profile"
+                if self._restart()
+                else "can't be started again; nothing more of this process is profiled until it is renewed"
+            )
             self._say(
-                f"the agent had stopped sampling (it panicked at {stopped_at}) and was started again; what ran meanwhile is "
-                "in no profile. If this comes again, tell the authors of pyroscope-io; OTEL_PROFILING_ENABLED=false does "
-                "without it."
+                f"the agent had stopped sampling (it panicked at {stopped_at}) and {outcome}. If this comes again, tell the "
+                "authors of pyroscope-io; OTEL_PROFILING_ENABLED=false does without it."
             )
 
     def _watch(self, end: Any) -> None:

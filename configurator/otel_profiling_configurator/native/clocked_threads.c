@@ -268,4 +268,11 @@ clocked_threads_reset(void)
     unexplained = 0;
 }
 
+void
+clocked_threads_after_fork(void)
+{
+    clocked = (ClockedThreads){0};  /* the sampler of the parent may have been about to replace it: it is left as it is */
+    room = 0;
+}
+
 #endif

@@ -295,6 +295,7 @@ cpu_clocks_after_fork(void)
 {
     atomic_store(&period, 0);
     atomic_store(&awake, NULL);
+    clocked_threads_after_fork();
 }
 
 #else

@@ -44,6 +44,8 @@ int64_t clock_nanoseconds(clockid_t clock);
 int copy_thread_state(const void *address, PyThreadState *copy);
 /* Begin anew, with no thread known. */
 void clocked_threads_reset(void);
+/* This is a forked child. */
+void clocked_threads_after_fork(void);
 /* Find the threads that are new, if this is the newest one's state, then read the clocks of all that may have been at work. Of CPU time
  * of the process that no thread accounts for, less than `least` need not be explained. */
 void clocked_threads_look(const void *head, int64_t least);

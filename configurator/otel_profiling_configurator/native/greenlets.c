@@ -16,7 +16,7 @@ static PyObject *
 trace(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     PyThreadState *python_state = PyThreadState_Get();
-    if (!is_followed(python_state)) {
+    if (python_state->interp != state.interpreter) {
         Py_RETURN_NONE;
     }
     Thread *thread = thread_current(python_state);
@@ -33,7 +33,10 @@ trace(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
         }
         Py_DECREF(result);
     }
-    if (follow_current() < 0) {
+    if (state.is_active && follow_current() < 0) {
+        if (thread != NULL) {
+            thread->greenlets = 0;  /* it is dropped, so that the next switch to a label set has to set it anew */
+        }
         return NULL;
     }
     Py_RETURN_NONE;

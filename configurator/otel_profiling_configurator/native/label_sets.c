@@ -165,7 +165,7 @@ label_set_of(PyObject *labels, PyObject *context, PyObject *own)
     int count = 0;
     for (LabelSet *set = *slot; set != NULL && set->values == values; set = set->next, count++) {
         if (set->baggage == baggage && set->own == own) {
-            return set;
+            return (LabelSet *)Py_NewRef((PyObject *)set);
         }
     }
     PyObject *span_context = *(PyObject **)((char *)labels + state.span_context_at);
@@ -182,7 +182,7 @@ label_set_of(PyObject *labels, PyObject *context, PyObject *own)
         set->next = former;
         former = NULL;
     }
-    *slot = set;  /* owned by the labels */
+    *slot = (LabelSet *)Py_NewRef((PyObject *)set);
     Py_XDECREF((PyObject *)former);
     return set;
 }
@@ -215,18 +215,13 @@ write_labels(PyObject *writer, uint64_t alias, PyObject *pairs)
     return 0;
 }
 
-/* Tell Python of the exception that is set, which goes no further. */
-static void
-tell(void)
+void
+label_sets_tell(void)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
-    PyObject *result = PyObject_CallOneArg(state.failed, error == NULL ? Py_None : error);
-    if (result == NULL) {
-        PyErr_Clear();
-    }
-    Py_XDECREF(result);
+    Py_XDECREF(PyObject_CallOneArg(state.failed, error == NULL ? Py_None : error));
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);
@@ -293,7 +288,8 @@ label_set_register(LabelSet *set)
     }
     uint64_t alias = ALIAS_BIT | ++at_agent.last_alias;
     if (write_labels(state.add_tag, alias, set->pairs) < 0) {
-        tell();
+        label_sets_tell();
+        PyErr_Clear();
         remove_labels(alias, set->pairs);
         return -1;
     }

@@ -108,6 +108,9 @@ use_agent(PyObject *module, PyObject *arguments)
     Py_XSETREF(state.add_tag, Py_NewRef(add_tag));
     Py_XSETREF(state.remove_tag, Py_NewRef(remove_tag));
     const char *why_not = aliases ? agent_library_use(add_tag) : "its samples need the threads' own ids";
+    if (why_not != NULL) {
+        agent_library_use_clocks(0);  /* it may be somebody else's, which samples whom it was told to */
+    }
     state.mode = why_not == NULL ? ALIASES : BY_THREAD;
     threads_register();
     threads_label_anew();

@@ -87,8 +87,10 @@ typedef struct LabelSet {
 #define ALIAS_BIT ((uint64_t)1 << 63)
 
 int label_sets_init(void);
-/* The label set of a span's labels in a context, borrowed; NULL with an exception, or without one where it has no labels. */
+/* The label set of a span's labels in a context, owned; NULL with an exception, or without one where it has no labels. */
 LabelSet *label_set_of(PyObject *labels, PyObject *context, PyObject *own);
+/* Tell Python of the exception that is set, which goes no further, unless a signal handler of the application's raised it. */
+void label_sets_tell(void);
 /* See to it that it has an alias; -1 after a failure of the agent, which has been told. */
 int label_set_register(LabelSet *set);
 /* Its pairs as a tuple of tuples, new. */

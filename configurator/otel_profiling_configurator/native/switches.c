@@ -30,7 +30,20 @@ call_o(const Exchanged *exchanged, PyObject *self, PyObject *argument)
     return exchanged->original(self, argument);
 }
 
-/* The labels of the span in a context of OpenTelemetry's, owned; NULL, with no exception, where there are none. */
+/* Clear the exception that is set, unless it is what a signal handler of the application's raised here by chance; -1 then. */
+static int
+clear_what_is_not_a_signals(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_MemoryError)
+        || PyErr_ExceptionMatches(PyExc_RecursionError)) {
+        PyErr_Clear();
+        return 0;
+    }
+    label_sets_tell();
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* The labels of the span in a context of OpenTelemetry's, owned; NULL where there are none, with an exception of the application's. */
 static PyObject *
 labels_in(PyObject *context)
 {
@@ -44,7 +57,9 @@ labels_in(PyObject *context)
         labels = PyObject_GetAttr(span, state.labels_attribute);
         Py_DECREF(span);
     }
-    PyErr_Clear();
+    if (labels == NULL && PyErr_Occurred()) {
+        clear_what_is_not_a_signals();  /* it has none; or its look-up, an application's own, fails */
+    }
     return labels;
 }
 
@@ -53,17 +68,24 @@ static int
 follow(PyObject *context)
 {
     PyObject *labels = labels_in(context);
+    if (labels == NULL && PyErr_Occurred()) {
+        return -1;
+    }
     Thread *thread = thread_current(PyThreadState_Get());
     if (thread == NULL) {
         Py_XDECREF(labels);
         PyErr_Clear();
         return 0;
     }
-    LabelSet *set = labels == NULL ? NULL : label_set_of(labels, context, thread->own);
-    PyErr_Clear();  /* memory, or an agent's or a baggage value's failure, which has been told */
-    Py_XINCREF((PyObject *)set);
+    PyObject *own = Py_XNewRef(thread->own);  /* what is called meanwhile may take it from the thread */
+    LabelSet *set = labels == NULL ? NULL : label_set_of(labels, context, own);
+    int status = 0;
+    if (set == NULL && PyErr_Occurred()) {
+        status = clear_what_is_not_a_signals();  /* an agent's or a baggage value's failure has been told */
+    }
+    Py_XDECREF(own);
     Py_XDECREF(labels);
-    int status = thread_switch(thread, set);
+    status = status < 0 ? -1 : thread_switch(thread, set);
     Py_XDECREF((PyObject *)set);
     return status;
 }

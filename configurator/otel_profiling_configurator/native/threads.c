@@ -224,8 +224,10 @@ threads_register(void)
 {
     for (Thread *thread = all_records; thread != NULL; thread = thread->next_record) {
         LabelSet *set = thread->set;
+        Py_XINCREF((PyObject *)set);
         int has_alias = set != NULL && state.mode == ALIASES && (set->alias != 0 || label_set_register(set) == 0);
         atomic_store(&thread->alias, has_alias ? set->alias : 0);
+        Py_XDECREF((PyObject *)set);
     }
 }
 

@@ -25,6 +25,7 @@ from otel_profiling_configurator import (
     activate,
     activation,
     deactivate,
+    fork_hooks,
     guard,
     log,
     settings,
@@ -379,7 +380,7 @@ STEPS: list[tuple[Any, str]] = [
     (agents.Agent, "start"),
     (agents.Agent, "stop_at_exit"),
     (labelling, "refresh"),
-    (activation, "_register_fork_hook"),
+    (fork_hooks, "register"),
 ]
 
 
@@ -625,7 +626,7 @@ def test_forked_inside_a_span(global_provider: TracerProvider, pyroscope: Pyrosc
     activate()
     with trace.get_tracer("test").start_as_current_span("GET /") as span:
         pyroscope.running = False  # the agent's threads do not exist in a child
-        activation._after_fork_in_child()
+        fork_hooks._after_fork_in_child()
         assert pyroscope.tags.current() == pairs_of(span)
     assert len(pyroscope.agents) == 2
     assert pyroscope.agents[0] == pyroscope.agents[1]
@@ -647,7 +648,7 @@ def test_forked_while_another_thread_activates(global_provider: TracerProvider, 
     thread = threading.Thread(target=work)
     thread.start()
     assert held.wait(10)
-    activation._after_fork_in_child()
+    fork_hooks._after_fork_in_child()
     activate()
     assert started(pyroscope)
     release.set()
@@ -669,7 +670,7 @@ def test_forked_without_our_agent(
         pyroscope.configure(application_name="theirs")
     agents_before = len(pyroscope.agents)
     pyroscope.running = False
-    activation._after_fork_in_child()
+    fork_hooks._after_fork_in_child()
     assert len(pyroscope.agents) == agents_before
 
 
@@ -683,7 +684,7 @@ def test_failure_in_a_forked_child(
     pyroscope.shutdown()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(agents.Agent, "start", lambda *_: 1 / 0)
-        activation._after_fork_in_child()
+        fork_hooks._after_fork_in_child()
     assert caplog.records == []
 
 
@@ -701,7 +702,7 @@ def test_failure_at_a_label_in_a_forked_child(
     with trace.get_tracer("test").start_as_current_span("GET /"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(by_thread, "_writer", SimpleNamespace(add_thread_tag=fail, remove_thread_tag=fail))
         pyroscope.shutdown()
-        activation._after_fork_in_child()
+        fork_hooks._after_fork_in_child()
         assert caplog.records == []
         with trace.get_tracer("test").start_as_current_span("query", context_api.Context()):
             assert len(caplog.records) == 1
@@ -718,9 +719,9 @@ def test_fork_hook(global_provider: TracerProvider, monkeypatch: pytest.MonkeyPa
         deactivate()
     assert registered == [
         {
-            "before": activation._before_fork,
-            "after_in_parent": activation._after_fork_in_parent,
-            "after_in_child": activation._after_fork_in_child,
+            "before": fork_hooks._before_fork,
+            "after_in_parent": fork_hooks._after_fork_in_parent,
+            "after_in_child": fork_hooks._after_fork_in_child,
         }
     ]
 
@@ -734,7 +735,7 @@ def test_process_of_a_forked_child(named: bool, pyroscope: Pyroscope, monkeypatc
     activate()
     pyroscope.running = False
     monkeypatch.setattr(os, "getpid", lambda: 4711)
-    activation._after_fork_in_child()
+    fork_hooks._after_fork_in_child()
     assert [agent["tags"]["process_pid"] for agent in pyroscope.agents][1] == "4711"
     monkeypatch.undo()
 
@@ -755,7 +756,7 @@ def test_uwsgi(global_provider: TracerProvider, pyroscope: Pyroscope, monkeypatc
     monkeypatch.setattr(process_models, "in_each_uwsgi_worker", hooks.append)
     activate()
     assert pyroscope.agents == []
-    activation._before_fork()
+    fork_hooks._before_fork()
     (start,) = hooks
     with trace.get_tracer("test").start_as_current_span("GET /") as span:
         start()
@@ -795,10 +796,10 @@ def test_uwsgi_without_threads_of_ours(
 def test_leaving_without_atexit(global_provider: TracerProvider, pyroscope: Pyroscope) -> None:
     """What children call before they leave ends the agent that runs, and is harmless where none does."""
     assert global_provider
-    activation._stop_agent()
+    fork_hooks.stop_agent()
     activate()
-    activation._stop_agent()
-    activation._stop_agent()
+    fork_hooks.stop_agent()
+    fork_hooks.stop_agent()
     assert pyroscope.shutdowns == 1
 
 
@@ -811,8 +812,8 @@ def test_listening_to_the_agent(started_watches: list[object]) -> None:
     """Its words are listened to in this process, and in each that is forked."""
     activate()
     assert len(started_watches) == 1
-    activation._before_fork()
-    activation._after_fork_in_parent()
+    fork_hooks._before_fork()
+    fork_hooks._after_fork_in_parent()
     assert len(started_watches) == 1
 
 
@@ -853,11 +854,11 @@ def test_process_that_only_forks(pyroscope: Pyroscope, monkeypatch: pytest.Monke
     """It has no agent, and each of its children has one, which ends with the child."""
     monkeypatch.setattr(process_models, "only_forks", lambda: True)
     activate()
-    activation._before_fork()
+    fork_hooks._before_fork()
     assert pyroscope.agents == []
-    activation._after_fork_in_child()
+    fork_hooks._after_fork_in_child()
     assert len(pyroscope.agents) == 1
-    activation._stop_agent()
+    fork_hooks.stop_agent()
     assert pyroscope.shutdowns == 1
 
 
@@ -908,9 +909,9 @@ def test_child_with_the_agents_descriptors_beside_its_own(pyroscope: Pyroscope, 
     """Its agent is not started at once, when daemons close descriptors; in one of `multiprocessing` as soon as it begins."""
     monkeypatch.setattr(descriptors, "_leave_table", lambda: False)
     activate()
-    activation._before_fork()
+    fork_hooks._before_fork()
     pyroscope.running = False  # as in a child
-    activation._after_fork_in_child()
+    fork_hooks._after_fork_in_child()
     assert len(pyroscope.agents) == 1
-    activation._start_due_agent()
+    fork_hooks.start_due_agent()
     assert len(pyroscope.agents) == 2

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -265,6 +266,29 @@ def test_application_starts_its_own_agent(pyroscope: Pyroscope, warned: Callable
     assert "OTEL_PROFILING_AGENT_ENABLED=false" in warning
     agent.stop()
     assert pyroscope.shutdowns == 1
+
+
+def test_application_starts_its_own_agent_while_ours_can_not_end(monkeypatch: pytest.MonkeyPatch, pyroscope: Pyroscope) -> None:
+    """Our server hangs: the application goes on after `EXIT_SECONDS`, and its agent starts once ours has ended."""
+    monkeypatch.setattr(agents, "EXIT_SECONDS", 0.05)
+    agent = started(pyroscope)
+    hangs, has_started = threading.Event(), threading.Event()
+    pyroscope.lib.drop_agent = lambda: (hangs.wait(10), pyroscope.shutdown())
+    agent.watch_application(has_started.set)
+    assert pyroscope.configure(application_name="theirs") is True
+    assert [each["application_name"] for each in pyroscope.agents] == ["shop"]
+    hangs.set()
+    assert has_started.wait(10)
+    assert [each["application_name"] for each in pyroscope.agents] == ["shop", "theirs"]
+
+
+def test_agent_that_is_started_again(monkeypatch: pytest.MonkeyPatch, pyroscope: Pyroscope) -> None:
+    """The former one is waited for as long as it takes: until then there can be no other."""
+    monkeypatch.setattr(agents, "EXIT_SECONDS", 0.05)
+    agent = started(pyroscope)
+    pyroscope.lib.drop_agent = lambda: (time.sleep(0.2), pyroscope.shutdown())
+    assert agent.restart("shop", {})
+    assert len(pyroscope.agents) == 2
 
 
 def test_application_starts_the_only_agent(pyroscope: Pyroscope, warned: Callable[[], list[str]]) -> None:

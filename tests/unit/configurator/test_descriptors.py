@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,43 @@ def test_garbage(enabled: bool, keeper: Keeper) -> None:
         gc.callbacks.remove(note)
         (gc.enable if was_enabled else gc.disable)()
     assert not set(collected) - {threading.get_ident()}
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_fork_while_garbage_is_not_collected(keeper: Keeper, enabled: bool) -> None:
+    """Another thread waits for the agent just then: the child collects garbage as the application wants it."""
+    entered, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        entered.set()
+        go.wait(SECONDS)
+
+    was_enabled = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    waiting = threading.Thread(target=keeper.start, args=(hold,))
+    try:
+        waiting.start()
+        assert entered.wait(SECONDS)
+        assert not gc.isenabled()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of CPython: threads are running while it forks
+            process = os.fork()
+        if process == 0:
+            descriptors.after_fork_in_child()
+            os._exit(gc.isenabled())
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == enabled
+    finally:
+        go.set()
+        waiting.join()
+        (gc.enable if was_enabled else gc.disable)()
+
+
+def test_words_after_the_end(keeper: Keeper) -> None:
+    """Nothing is read: the thread's id may be another one's by then."""
+    keeper.start(lambda: os.write(2, b"last words"))
+    assert keeper.take_words() == b"last words"
+    keeper.stop(lambda: os.write(2, b"more"), SECONDS)
+    assert keeper.take_words() == b""
 
 
 def test_thread_seen_by_the_application(keeper: Keeper) -> None:

@@ -481,7 +481,7 @@ for thread in others:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
     def test_other_fork_hook_that_starts_a_thread(self) -> None:
-        """That thread, begun in the child before this module hears of the fork, has a record of its own, as the one that forked."""
+        """Begun in the child before this module hears of the fork, it has a record of its own, as the one that forked has."""
         program = """
 import os, threading, traceback, warnings
 from otel_profiling_configurator.native import native

@@ -29,14 +29,16 @@ class Agent:
     def __init__(self) -> None:
         self.words: list[bytes] = []
         self.starts = 0
+        self.can_start = True
         self.listened = threading.Event()
 
     def take_words(self) -> bytes:
         self.listened.set()
         return self.words.pop(0) if self.words else b""
 
-    def restart(self) -> None:
+    def restart(self) -> bool:
         self.starts += 1
+        return self.can_start
 
 
 @pytest.fixture
@@ -126,13 +128,32 @@ def test_sampler_that_stops_again_and_again(look: Callable[..., list[str]], agen
 def test_failure_to_start_again(agent: Agent, warned: Callable[[], list[str]]) -> None:
     """Nothing is said of a new start that was none."""
 
-    def fail() -> None:
+    def fail() -> bool:
         raise OSError("no thread")
 
     agent.words.append(PANIC)
     with pytest.raises(OSError, match="no thread"):
         ServerWatch(SERVER, INTERVAL, agent.take_words, fail, nothing).look(0.0)
     assert warned() == []
+
+
+def test_agent_that_can_not_be_started_again(agent: Agent, look: Callable[..., list[str]]) -> None:
+    """It is said that nothing more is profiled, instead of that it runs again."""
+    agent.can_start = False
+    (line,) = look(0.0, PANIC)
+    assert "can't be started again; nothing more of this process is profiled" in line
+    assert "was started again" not in line
+
+
+def test_agent_of_the_application(agent: Agent, warned: Callable[[], list[str]]) -> None:
+    """Once it has replaced ours, nothing is said of where ours sent its profiles."""
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
+    agent.words.append(UNSENT)
+    watch.look(0.0)
+    assert len(warned()) == 1
+    watch.forget()
+    watch.look(CALM * INTERVAL + 1)
+    assert len(warned()) == 1
 
 
 # The thread
