@@ -62,7 +62,9 @@ _LEFT_OUT_FOLDERS = {"tests", "__pycache__", "sboms"}
 _LEFT_OUT_SUFFIXES = {".pyi", ".pyc", ".c", ".h", ".pxd", ".pyx"}
 _LEFT_OUT_METADATA = {"RECORD", "WHEEL", "INSTALLER", "REQUESTED", "direct_url.json"}
 """They list a wheel's files or tags, which differ between the wheels that are merged."""
-_LEFT_OUT_MODULES = tuple(f"otel_profiling_distro/{name}/" for name in ("commands", "demo", "page", "receiver", "report"))
+_LEFT_OUT_MODULES = tuple(
+    f"otel_profiling_distro/{name}/" for name in ("commands", "demo", "doctor", "page", "receiver", "report")
+)
 """Tools for people at a terminal."""
 
 _NATIVE = re.compile(r"(?P<module>.+?)\.(?P<tag>abi3|cpython-(?P<version>\d+)-[^.]+)\.so")

@@ -24,9 +24,10 @@ def examine(command: Sequence[str], environ: Mapping[str, str]) -> Report:
         found.append(
             Finding(
                 "command",
-                Level.NOTE,
+                Level.FAULT if target.is_python else Level.NOTE,
                 "opentelemetry-instrument does not stand before the command.",
-                "As it stands it is profiled only where something else starts it so, as the operator does.",
+                "As it stands nothing is profiled"
+                + ("." if target.is_python else ", unless the program starts Python under opentelemetry-instrument itself."),
                 f"opentelemetry-instrument {' '.join(command)}",
             )
         )

@@ -6,6 +6,7 @@ What stands before the command, `opentelemetry-instrument` and its flags, is tak
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import shutil
 import sys
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _INSTRUMENT = "opentelemetry-instrument"
+_INJECTED = os.path.join("opentelemetry", "instrumentation", "auto_instrumentation")  # noqa: PTH118 - a part of a path
+"""Folder on `PYTHONPATH` by which a process is instrumented without a command, as the operator does it."""
 _SHEBANG_BYTES = 512
 
 
@@ -28,7 +31,9 @@ class Target:
     interpreter: str
     """Path, as it is called: a virtual environment's is a link."""
     is_instrumented: bool
-    """Whether `opentelemetry-instrument` stands in the command."""
+    """Whether `opentelemetry-instrument` stands in the command, or the environment does what it does, as the operator's."""
+    is_python: bool = True
+    """Whether the command itself is known to run an interpreter: a shell's script may start one in any way."""
 
     @property
     def script(self) -> Path | None:
@@ -58,7 +63,9 @@ def target_of(command: Sequence[str], environ: Mapping[str, str]) -> Target:
             if not separator and rest:
                 value = rest.pop(0)
             variables[_variable(flag)] = value
-    return Target(tuple(rest), variables, _interpreter(rest, variables), is_instrumented)
+    is_injected = any(_INJECTED in folder for folder in variables.get("PYTHONPATH", "").split(os.pathsep))
+    interpreter = _interpreter(rest, variables)
+    return Target(tuple(rest), variables, interpreter or sys.executable, is_instrumented or is_injected, bool(interpreter))
 
 
 def _variable(flag: str) -> str:
@@ -71,20 +78,20 @@ def _variable(flag: str) -> str:
 
 
 def _interpreter(command: Sequence[str], environ: Mapping[str, str]) -> str:
-    """Return the interpreter that a command names, or that its script does in its first line; ours where neither does."""
+    """Return the interpreter that a command names, or that its script does in its first line; empty where neither does."""
     found = shutil.which(command[0], path=environ.get("PATH")) if command else None
     if found is None:
-        return sys.executable
+        return ""
     if Path(found).name.startswith("python"):
         return found
     try:
         with Path(found).open("rb") as file:
             first = file.read(_SHEBANG_BYTES).partition(b"\n")[0]
     except OSError:
-        return sys.executable
+        return ""
     if not first.startswith(b"#!"):
-        return sys.executable
+        return ""
     words = first[2:].decode(errors="replace").split()
     if words and Path(words[0]).name == "env":
         words = [shutil.which(words[1], path=environ.get("PATH")) or ""] if words[1:] else []
-    return words[0] if words and Path(words[0]).name.startswith("python") else sys.executable
+    return words[0] if words and Path(words[0]).name.startswith("python") else ""

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from otel_profiling_configurator.settings import Settings
 
 from otel_profiling_distro.commands import main
-from otel_profiling_distro.doctor import Finding, Level, Report, application, distro, effective, form, names_agree, server
+from otel_profiling_distro.doctor import (
+    Finding,
+    Level,
+    Report,
+    application,
+    distro,
+    effective,
+    form,
+    names_agree,
+    server,
+)
 from otel_profiling_distro.doctor.asking import Answer, Kind, proxy_of, without_credentials
 from otel_profiling_distro.doctor.inside import Outcome, environment
 from otel_profiling_distro.doctor.target import target_of
@@ -292,3 +303,24 @@ def test_usage(arguments: list[str]) -> None:
     """A command line that makes no sense exits with 2."""
     with pytest.raises(SystemExit, match=r"^2$"):
         main(["doctor", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("first", "variables", "level"),
+    [
+        (sys.executable, {}, Level.FAULT),
+        ("/bin/sh", {}, Level.NOTE),
+        (sys.executable, {"PYTHONPATH": "/otel/opentelemetry/instrumentation/auto_instrumentation:/otel"}, None),
+    ],
+    ids=["python", "a shell", "injected"],
+)
+def test_command_that_is_not_instrumented(
+    monkeypatch: pytest.MonkeyPatch, first: str, variables: dict[str, str], level: Level | None
+) -> None:
+    """Nothing of it would arrive; where that can't be told, it is a note."""
+    examine = sys.modules["otel_profiling_distro.doctor.examine"]  # the package has the function under that name
+    monkeypatch.setattr(examine, "inside", SimpleNamespace(run=lambda _target: None))
+    for part in ("environment", "distro", "form", "self_test", "server", "names_agree", "traces", "application"):
+        monkeypatch.setattr(examine, part, SimpleNamespace(findings=lambda *_, **__: [], model_of_file=lambda *_: {}))
+    found = examine.examine([first, "app.py"], variables).findings
+    assert [finding.level for finding in found if finding.question == "command"] == ([] if level is None else [level])
