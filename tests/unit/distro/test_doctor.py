@@ -319,7 +319,7 @@ def test_command_that_is_not_instrumented(
 ) -> None:
     """Nothing of it would arrive; where that can't be told, it is a note."""
     examine = sys.modules["otel_profiling_distro.doctor.examine"]  # the package has the function under that name
-    monkeypatch.setattr(examine, "inside", SimpleNamespace(run=lambda _target: None))
+    monkeypatch.setattr(examine, "inside", SimpleNamespace(run=lambda _target: SimpleNamespace(told={})))
     for part in ("environment", "distro", "form", "self_test", "server", "names_agree", "traces", "application"):
         monkeypatch.setattr(examine, part, SimpleNamespace(findings=lambda *_, **__: [], model_of_file=lambda *_: {}))
     found = examine.examine([first, "app.py"], variables).findings
