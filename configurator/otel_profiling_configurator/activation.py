@@ -238,6 +238,7 @@ class _Activation:
             wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent, self._check
         )
         self._watch.start()
+        agent.when_stopped = self._watch.hear_last_words
         self._undos.append(self._watch.stop)
 
     def _restart_agent(self) -> None:

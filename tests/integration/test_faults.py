@@ -133,6 +133,16 @@ def test_server_that_goes_away(start, receiver):
         assert_unharmed(application, receiver)
 
 
+def test_process_that_is_over_before_an_upload(run):
+    """Its only upload is the last one: what the server answers is said on the way out."""
+    with Receiver(push_status=503) as profiles:
+        app = run("sequential.py", OTEL_PROFILING_SERVER_ADDRESS=profiles.url, OTEL_PROFILING_UPLOAD_INTERVAL="60s")
+        assert app.exit_code == 0
+        (line,) = app.errors.splitlines()
+        assert f"{BEGIN} {profiles.url}: it answers 503" in line
+        assert "The last profile of this process is lost" in line
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
 def test_server_that_is_slow(start, receiver):
     """Answers that take 30 s: one line, memory stays bounded, and profiles arrive when it is quick again."""

@@ -91,7 +91,14 @@ def test_words(keeper: Keeper) -> None:
     assert keeper.take_words() == b"first\nsecond\n"
     assert keeper.take_words() == b""
     assert open_here() == before
-    keeper.stop(lambda: os.write(2, b"third\n"), SECONDS)
+
+
+def test_last_words(keeper: Keeper) -> None:
+    """What is said while the agent is stopped can be read afterwards, once, though its table is gone."""
+    keeper.start(lambda: os.write(2, b"first\n"))
+    keeper.stop(lambda: os.write(2, b"second\n"), SECONDS)
+    assert keeper.take_words() == b"first\nsecond\n"
+    assert keeper.take_words() == b""
 
 
 def test_words_of_one_that_was_never_started() -> None:

@@ -254,12 +254,37 @@ def test_fork_while_a_handler_is_slow(watching: ServerWatch, agent: Agent, slow:
 
 
 def test_in_a_forked_child(agent: Agent, warned: Callable[[], list[str]]) -> None:
-    """Losses of the parent's agent are not the child's."""
+    """What the parent has said is not said again; whoever finds first that losses have ended says so."""
     watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
     agent.words.append(REFUSED)
     watch.look(0.0)
     assert len(warned()) == 1
     watch.start()
-    watch.look(1000.0)
+    agent.words.append(REFUSED)
+    watch.look(10.0)
     assert len(warned()) == 1
+    watch.look(1000.0)
+    (_, end) = warned()
+    assert end == f"profiles reach {SERVER} again; 2 uploads were lost in 10 s"
     watch.stop()
+
+
+def test_last_words(agent: Agent, warned: Callable[[], list[str]]) -> None:
+    """A process that ends before it has looked once says what its last upload met with, also if the line is not complete."""
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
+    agent.words.append(REFUSED.rstrip())
+    watch.hear_last_words()
+    (line,) = warned()
+    assert line.startswith(f"profiles don't reach {SERVER}: it answers 401 ")
+    assert line.endswith("The last profile of this process is lost, its traces are not.")
+
+
+def test_last_words_after_others(agent: Agent, warned: Callable[[], list[str]]) -> None:
+    """What has been said is not said again, and the end of a process is not the end of losses."""
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
+    agent.words.append(REFUSED)
+    watch.look(0.0)
+    agent.words.append(REFUSED)
+    watch.hear_last_words()
+    watch.hear_last_words()
+    assert len(warned()) == 1
