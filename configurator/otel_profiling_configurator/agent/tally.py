@@ -59,7 +59,7 @@ class Tally:
         return True
 
     def end(self, since: float) -> Losses | None:
-        """Return what was lost, and begin anew; None where nothing was, or something after `since`, or another process said it."""
+        """Return what was lost, and begin anew; None if nothing was, or some after `since`, or another process has said it."""
         libc = _libc()
         if self._time(_LATEST) > since or libc.sem_trywait(self._may_end) != 0:
             return None
