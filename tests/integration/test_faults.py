@@ -214,12 +214,13 @@ def test_sampler_that_stops(start, receiver):
 
 @pytest.mark.parametrize("address", ["not an address", "http://:4040", "ftp://host", "http://host:port"])
 def test_invalid_address(run, address):
-    """It costs one warning at the start; the application goes on with the default."""
+    """It costs one warning at the start; the application goes on with the default, and says so at the end if nobody is there."""
     app = run("lifecycle.py", "return", OTEL_PROFILING_SERVER_ADDRESS=address)
     assert app.exit_code == 0
-    (line,) = [line for line in app.errors.splitlines() if "otel-profiling" in line]
+    line, *at_the_end = [line for line in app.errors.splitlines() if "otel-profiling" in line]
     assert "OTEL_PROFILING_SERVER_ADDRESS" in line
     assert address in line
+    assert all(f"{BEGIN} http://localhost:4040: " in line for line in at_the_end), at_the_end
     assert [span.name for span in app.spans] == ["work"]
 
 

@@ -3,6 +3,7 @@
 Needs gunicorn, of the dependency group ``servers`` (``make servers``).
 """
 
+import math
 import os
 import time
 import urllib.request
@@ -20,7 +21,7 @@ from .servers import Server, wait_until
 REQUESTS = 600
 """Each of the three workers is renewed three times meanwhile."""
 SECONDS = float(os.environ.get("SERIES_SECONDS", "0"))
-"""Serve for so long, however many requests that takes; 0: `REQUESTS`. A minute (60) before a release."""
+"""Serve for so long, however many requests that takes; 0: `REQUESTS`. A minute (60) on a quiet machine before a release."""
 GUNICORN = ("gunicorn", "--bind", "127.0.0.1:{port}", "--graceful-timeout", "10", "--no-control-socket")
 RENEWED = (*GUNICORN, "--workers", "3", "--max-requests", "60", "routes:application")
 STABLE = {"OTEL_PROFILING_RESOURCE_LABELS": None, "OTEL_PROFILING_UPLOAD_INTERVAL": None}
@@ -101,7 +102,9 @@ def test_room_for_all(serve):
     assert len(receiver.spans(SERVICE)) == clients.asked
     assert workers > 5
     assert len(series) <= 5, series
-    assert len(found) / len(spans) >= 0.97
+    # Which spans of 20 ms are met is chance, more so where the sampler has to wait for a processor, and these are some hundred.
+    chance = 0 if SECONDS else 4 * math.sqrt(0.97 * 0.03 / len(spans))
+    assert len(found) / len(spans) >= 0.97 - chance
     assert "otel-profiling" not in server.output
 
 
