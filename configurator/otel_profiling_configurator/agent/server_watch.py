@@ -10,6 +10,8 @@ fork in the middle of an import leaves a child in which that import never ends.
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +55,7 @@ class ServerWatch:
         self._restart = restart
         self._check = check
         self._losses = Losses(server, CALM * upload_interval)
+        self._process = os.getpid()
         self._restarted = -RESTART_SECONDS
         self._stopped_at = ""
         self._unfinished = b""
@@ -114,12 +117,16 @@ class ServerWatch:
             )
 
     def hear_last_words(self) -> None:
-        """Read what the agent has said as it ended: in a process that lives shorter than an upload interval that is all."""
+        """Read what the agent has said as it ended: in a process that lives shorter than an upload interval that is all.
+
+        Of a worker it is a warning: its server goes on, and the next worker loses its profile as well. Where everything ends, a
+        command's standard error stays the command's, and it is said to those who ask for more.
+        """
         said = words.read((self._unfinished + self._take_words()).split(b"\n"))
         self._unfinished = b""
         line = self._losses.after(said.failures, time.monotonic(), is_last=True)
         if line:
-            self._say(line)
+            self._say(line, logging.INFO if os.getpid() == self._process else logging.WARNING)
 
     def _watch(self, end: Any) -> None:
         while not end.acquire(timeout=self._interval):
@@ -134,9 +141,9 @@ class ServerWatch:
             finally:
                 forget_thread()
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, level: int = logging.WARNING) -> None:
         with self._speaking:
-            logger.warning("%s", line)
+            logger.log(level, "%s", line)
 
 
 class Losses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -269,14 +270,26 @@ def test_in_a_forked_child(agent: Agent, warned: Callable[[], list[str]]) -> Non
     watch.stop()
 
 
-def test_last_words(agent: Agent, warned: Callable[[], list[str]]) -> None:
-    """A process that ends before it has looked once says what its last upload met with, also if the line is not complete."""
+def test_last_words(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    """What the last upload met with is said, also if the line is not complete: to those who ask for more."""
+    caplog.set_level(logging.INFO, logger.name)
     watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
     agent.words.append(REFUSED.rstrip())
     watch.hear_last_words()
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith(f"profiles don't reach {SERVER}: it answers 401 ")
+    assert record.getMessage().endswith("The last profile of this process is lost, its traces are not.")
+
+
+def test_last_words_in_a_forked_child(agent: Agent, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
+    """They are a warning: others go on and lose theirs, too."""
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    agent.words.append(REFUSED)
+    watch.hear_last_words()
     (line,) = warned()
-    assert line.startswith(f"profiles don't reach {SERVER}: it answers 401 ")
-    assert line.endswith("The last profile of this process is lost, its traces are not.")
+    assert "401" in line
 
 
 def test_last_words_after_others(agent: Agent, warned: Callable[[], list[str]]) -> None:
