@@ -18,7 +18,7 @@ from typing import Any
 
 from ..guard import report
 from ..log import forget_thread, logger
-from ..threads.os_threads import allocate_lock, start_thread
+from ..threads.os_threads import allocate_lock, get_ident, start_thread
 from . import signals, words
 
 CALM = 3
@@ -56,6 +56,7 @@ class ServerWatch:
         self._check = check
         self._losses = Losses(server, CALM * upload_interval)
         self._process = os.getpid()
+        self._thread = 0
         self._restarted = -RESTART_SECONDS
         self._stopped_at = ""
         self._unfinished = b""
@@ -122,6 +123,8 @@ class ServerWatch:
         Of a worker it is a warning: its server goes on, and the next worker loses its profile as well. Where everything ends, a
         command's standard error stays the command's, and it is said to those who ask for more.
         """
+        if get_ident() == self._thread:
+            return  # the agent is started again: what goes on to fail will be said
         said = words.read((self._unfinished + self._take_words()).split(b"\n"))
         self._unfinished = b""
         line = self._losses.after(said.failures, time.monotonic(), is_last=True)
@@ -129,6 +132,7 @@ class ServerWatch:
             self._say(line, logging.INFO if os.getpid() == self._process else logging.WARNING)
 
     def _watch(self, end: Any) -> None:
+        self._thread = get_ident()
         while not end.acquire(timeout=self._interval):
             try:
                 self.look(time.monotonic())

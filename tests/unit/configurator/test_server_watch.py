@@ -282,6 +282,27 @@ def test_last_words(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
     assert record.getMessage().endswith("The last profile of this process is lost, its traces are not.")
 
 
+def test_last_words_of_an_agent_that_is_started_again(agent: Agent, warned: Callable[[], list[str]]) -> None:
+    """The process goes on, and warns of what fails as ever."""
+    watches: list[ServerWatch] = []
+
+    def restart() -> None:
+        agent.words.insert(0, REFUSED)
+        watches[0].hear_last_words()
+
+    agent.words.append(PANIC)
+    watches.append(ServerWatch(SERVER, 0.001, agent.take_words, restart, nothing))
+    watches[0].start()
+    for _ in range(10_000):
+        if len(warned()) == 2:
+            break
+        threading.Event().wait(0.001)
+    watches[0].stop()
+    (_, line) = warned()
+    assert "401" in line
+    assert "last profile" not in line
+
+
 def test_last_words_in_a_forked_child(agent: Agent, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
     """They are a warning: others go on and lose theirs, too."""
     watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
