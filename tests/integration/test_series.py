@@ -7,7 +7,6 @@ import math
 import os
 import time
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -46,8 +45,8 @@ def serve(tmp_path):
         opened.pop().__exit__(None, None, None)
 
 
-class Clients:
-    """Two of them, who ask for routes in turns."""
+class Client:
+    """Asks for routes in turns, one after another: workers that had to wait for a processor would be another test."""
 
     def __init__(self, server, routes="abcd"):
         self._server = server
@@ -56,14 +55,11 @@ class Clients:
 
     def ask(self, requests):
         """Ask so often, and return when all of that is answered."""
-        with ThreadPoolExecutor(2) as clients:
-            list(clients.map(self._ask, range(self.asked, self.asked + requests)))
+        for number in range(self.asked, self.asked + requests):
+            path = f"/{self._routes[number % len(self._routes)]}"
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._server.port}{path}", timeout=30) as response:
+                assert response.read() == b"done"
         self.asked += requests
-
-    def _ask(self, number):
-        path = f"/{self._routes[number % len(self._routes)]}"
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._server.port}{path}", timeout=30) as response:
-            assert response.read() == b"done"
 
 
 def wait_until_listening(server):
@@ -85,11 +81,11 @@ def test_room_for_all(serve):
     """However often workers are renewed they make no series more: nothing is refused, and spans have samples."""
     server = serve(60)
     wait_until_listening(server)
-    clients = Clients(server)
+    client = Client(server)
     end = time.monotonic() + SECONDS
-    clients.ask(60 if SECONDS else REQUESTS)
+    client.ask(60 if SECONDS else REQUESTS)
     while time.monotonic() < end:
-        clients.ask(60)
+        client.ask(60)
     assert server.stop() == 0
     receiver = server.receiver
     assert receiver.refusals() == []
@@ -98,8 +94,10 @@ def test_room_for_all(serve):
     series = {series_of(sample) for sample in receiver.samples(SERVICE)}
     # Shown by pytest if the test fails, or asked with -rP.
     print(f"{len(found) / len(spans):.2%} of {len(spans)} spans have samples; {workers} workers, {len(series)} series")
-    print("CPU seconds of those that have none:", [span.attributes["cpu_seconds"] for span in spans if span not in found])
-    assert len(receiver.spans(SERVICE)) == clients.asked
+    undisturbed = [span for span in spans if span.attributes["cpu_seconds"] >= 0.8 * (span.end_ns - span.start_ns) / 1e9]
+    share = len([span for span in undisturbed if span in found]) / max(len(undisturbed), 1)
+    print(f"{share:.2%} of the {len(undisturbed)} that had a processor for 80 % of their time; the others had to wait for one")
+    assert len(receiver.spans(SERVICE)) == client.asked
     assert workers > 5
     assert len(series) <= 5, series
     # Which spans of 20 ms are met is chance, more so where the sampler has to wait for a processor, and these are some hundred.
@@ -116,12 +114,12 @@ def test_room_for_few(serve):
         return {sample.label("span_name") for sample in server.receiver.samples(SERVICE)}
 
     wait_until(lambda: None in kept(), "the profile of what is no request, such as a worker's start")
-    all_routes = Clients(server)
+    all_routes = Client(server)
     while BEGIN not in server.output:
         all_routes.ask(30)
     all_routes.ask(300)  # workers that are new find out themselves
     assert server.receiver.refusals()
-    known_routes = Clients(server, "".join(name[-1] for name in kept() if name))
+    known_routes = Client(server, "".join(name[-1] for name in kept() if name))
     while END not in server.output:
         known_routes.ask(30)
     refused = len(server.receiver.refusals())
