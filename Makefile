@@ -191,7 +191,7 @@ injection: $(VENV)/ready
 	$(VENV)/bin/pytest --reruns 2 tests/image/test_injection.py -k "test_flask or test_fastapi or arbitrary_user"
 
 servers: $(SERVERS)/ready
-	$(SERVERS)/bin/pytest $(PROCESSES) tests/integration/test_servers.py
+	$(SERVERS)/bin/pytest $(PROCESSES) tests/integration/test_servers.py tests/integration/test_series.py
 
 # Without the page where it can't be built; a line says why.
 demo: $(DEMO)/ready

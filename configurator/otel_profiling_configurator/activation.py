@@ -238,12 +238,13 @@ class _Activation:
             wanted.shown_server_address, wanted.upload_interval, agent.take_words, self._restart_agent, self._check
         )
         self._watch.start()
+        agent.when_stopped = self._watch.hear_last_words
         self._undos.append(self._watch.stop)
 
     def _follow_application(self) -> None:
         """Go on with an agent that the application has started: label for it, and leave what it says to the application."""
         if self._watch is not None:
-            self._watch.forget()
+            self._watch.forget_agent()
         labelling.refresh()
 
     def _restart_agent(self) -> bool:

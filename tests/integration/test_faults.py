@@ -133,6 +133,26 @@ def test_server_that_goes_away(start, receiver):
         assert_unharmed(application, receiver)
 
 
+def test_command_that_is_over_before_an_upload(run):
+    """Its only upload is the last one: what the server answers is said on the way out, at info."""
+    with Receiver(push_status=503) as profiles:
+        server = {"OTEL_PROFILING_SERVER_ADDRESS": profiles.url}
+        assert run("lifecycle.py", "return", **server).errors == "to stderr\n"
+        app = run("lifecycle.py", "return", OTEL_PROFILING_LOG_LEVEL="info", **server)
+        (line,) = [line for line in app.errors.splitlines() if BEGIN in line]
+        assert f"{profiles.url}: it answers 503" in line
+        assert "The last profile of this process is lost" in line
+
+
+def test_workers_that_are_over_before_an_upload(run):
+    """Of workers that live shorter than an upload interval one warns, for all of them."""
+    with Receiver(push_status=503) as profiles:
+        server = {"OTEL_PROFILING_SERVER_ADDRESS": profiles.url, "OTEL_PROFILING_UPLOAD_INTERVAL": "60s"}
+        app = run("children.py", "process-fork", **server)
+        (line,) = [line for line in app.errors.splitlines() if "otel-profiling" in line]
+        assert f"{BEGIN} {profiles.url}: it answers 503" in line
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory from /proc")
 def test_server_that_is_slow(start, receiver):
     """Answers that take 30 s: one line, memory stays bounded, and profiles arrive when it is quick again."""

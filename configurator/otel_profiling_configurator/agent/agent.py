@@ -130,6 +130,8 @@ class Agent:
         self._process = 0
         self.running = False
         """Whether an agent of ours runs, in this process or in the one that forked it."""
+        self.when_stopped: Callable[[], None] = lambda: None
+        """Called after the agent has been stopped: what it said as it ended can be had by `take_words`."""
 
     def start(self, application_name: str, labels: Mapping[str, str], threads: bool = True) -> bool:
         """Start the agent; False if one that somebody else started runs in this process already.
@@ -233,6 +235,7 @@ class Agent:
         ended = self._uploader.run(stop, EXIT_SECONDS) if self._keeper is None else self._keeper.stop(stop, EXIT_SECONDS)
         if not ended:
             logger.info("the last profile was not taken within %g s, the process ends without it", EXIT_SECONDS)
+        self.when_stopped()
 
     def restart(self, application_name: str, labels: Mapping[str, str]) -> bool:
         """Stop our agent and start it once more; return whether it runs. Takes `END_SECONDS` at most."""

@@ -50,6 +50,7 @@ class Keeper:
         self._result: Any = None
         self._error: Exception | None = None
         self._thread = 0
+        self._last_words = b""
         self._waits = False
         self.has_own_table = False
         """Whether the agent's descriptors are out of the application's sight, and its words come to `take_words`."""
@@ -85,9 +86,13 @@ class Keeper:
         return ended
 
     def take_words(self) -> bytes:
-        """Return what the agent's library has said on its descriptor 2 since the last call."""
+        """Return what the agent's library has said on its descriptor 2 since the last call, also when it has been stopped."""
+        last_words, self._last_words = self._last_words, b""
         # Once the thread has been told to end, its id may be another one's, and the descriptor the application's.
-        return _read(f"/proc/self/task/{self._thread}/fd/{_READING_END}") if self._waits and self.has_own_table else b""
+        return last_words or (self._words() if self._waits else b"")
+
+    def _words(self) -> bytes:
+        return _read(f"/proc/self/task/{self._thread}/fd/{_READING_END}") if self.has_own_table else b""
 
     def wait_for_end(self, seconds: float) -> bool:
         """Wait until what `stop` called has returned, or for `seconds`; return whether it has."""
@@ -107,11 +112,15 @@ class Keeper:
         self.has_own_table = _leave_table()
         self._call(self._started)
         self._go.acquire()
-        self._call(self._done)
+        self._call(self._done, self._hear_last_words)
 
-    def _call(self, ended: Any) -> None:
+    def _hear_last_words(self) -> None:
+        self._last_words = self._words()  # they go with the table, and that goes with this thread
+
+    def _call(self, ended: Any, then: Callable[[], None] = lambda: None) -> None:
         try:
             self._result = self._function()
+            then()
         except Exception as error:  # noqa: BLE001 - raised again where somebody waits for it
             self._error = error
         except BaseException as error:  # noqa: BLE001 - a panic in the native module is one, and must end no application

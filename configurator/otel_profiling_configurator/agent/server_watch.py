@@ -1,7 +1,8 @@
 """Says once when profiles begin to be lost, once when they arrive again, and starts an agent again whose sampler has stopped.
 
 The agent itself writes a line with every upload that fails, or that its threads panicked. Those words are caught where they
-are written, read here once an upload interval, and become a warning of ours. The server is asked nothing.
+are written, read here once an upload interval and once when the agent has ended, and become a warning of ours. The server is
+asked nothing. Of several processes that were forked from one, as a server's workers are, one says it for all.
 
 Nothing here uses `threading`: after ``gevent.monkey.patch_all()`` it is a hub's. Nothing is imported on the thread either: a
 fork in the middle of an import leaves a child in which that import never ends.
@@ -9,13 +10,15 @@ fork in the middle of an import leaves a child in which that import never ends.
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ..guard import report
 from ..log import forget_thread, logger
-from ..threads.os_threads import allocate_lock, start_thread
+from ..threads.os_threads import allocate_lock, get_ident, start_thread
 from . import signals, words
 
 CALM = 3
@@ -52,7 +55,10 @@ class ServerWatch:
         self._restart = restart
         self._check = check
         self._losses = Losses(server, CALM * upload_interval)
+        self._process = os.getpid()
+        self._thread = 0
         self._restarted = -RESTART_SECONDS
+        self._is_ours = True
         self._stopped_at = ""
         self._unfinished = b""
         self._speaking = allocate_lock()
@@ -64,7 +70,8 @@ class ServerWatch:
         self.stop()
         self._speaking = allocate_lock()
         self._held_for_fork = False
-        self.forget()
+        self._is_ours = True
+        self._stopped_at, self._unfinished = "", b""
         self._end = end = allocate_lock()
         end.acquire()
         with signals.blocked():
@@ -76,9 +83,9 @@ class ServerWatch:
         if end is not None:
             end.release()
 
-    def forget(self) -> None:
-        """Forget what the agent has said: it is not ours any more, or another process's."""
-        self._losses.forget()
+    def forget_agent(self) -> None:
+        """Say nothing more of where it sends: another one has taken its place, the application's own."""
+        self._is_ours = False
         self._stopped_at, self._unfinished = "", b""
 
     def state(self) -> str:
@@ -101,6 +108,8 @@ class ServerWatch:
 
     def look(self, now: float) -> None:
         """Read what the agent has said until `now`, a time of the monotonic clock, and do what is to be done about it."""
+        if not self._is_ours:
+            return
         *lines, self._unfinished = (self._unfinished + self._take_words()).split(b"\n")
         said = words.read(lines)
         line = self._losses.after(said.failures, now)
@@ -120,7 +129,22 @@ class ServerWatch:
                 "authors of pyroscope-io; OTEL_PROFILING_ENABLED=false does without it."
             )
 
+    def hear_last_words(self) -> None:
+        """Read what the agent has said as it ended: in a process that lives shorter than an upload interval that is all.
+
+        Of a worker it is a warning: its server goes on, and the next worker loses its profile as well. Where everything ends, a
+        command's standard error stays the command's, and it is said to those who ask for more.
+        """
+        if get_ident() == self._thread:
+            return  # the agent is started again: what goes on to fail will be said
+        said = words.read((self._unfinished + self._take_words()).split(b"\n"))
+        self._unfinished = b""
+        line = self._losses.after(said.failures, time.monotonic(), is_last=True)
+        if line:
+            self._say(line, logging.INFO if os.getpid() == self._process else logging.WARNING)
+
     def _watch(self, end: Any) -> None:
+        self._thread = get_ident()
         while not end.acquire(timeout=self._interval):
             try:
                 self.look(time.monotonic())
@@ -133,9 +157,9 @@ class ServerWatch:
             finally:
                 forget_thread()
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, level: int = logging.WARNING) -> None:
         with self._speaking:
-            logger.warning("%s", line)
+            logger.log(level, "%s", line)
 
 
 class Losses:
@@ -149,33 +173,36 @@ class Losses:
     def __init__(self, server: str, calm_seconds: float) -> None:
         self._server = server
         self._calm_seconds = calm_seconds
-        self.forget()
+        from .tally import Tally  # noqa: PLC0415 - ctypes takes milliseconds, and only processes with an agent need it
 
-    def forget(self) -> None:
-        """Begin anew, as if no upload had failed yet."""
-        self._began = self._latest = 0.0
-        self._lost = 0
+        self._tally = Tally()
 
     def state(self) -> str:
         """Say whether uploads fail."""
-        return f"{self._lost} failed since they began to fail" if self._lost else "none is known to have failed lately"
+        lost = self._tally.count()
+        return f"{lost} failed since they began to fail" if lost else "none is known to have failed lately"
 
-    def after(self, failures: list[words.Failure], now: float) -> str:
-        """Return what is to be said now that these uploads have failed since the last call; empty for nothing."""
-        begin = bool(failures) and not self._lost
+    def after(self, failures: list[words.Failure], now: float, *, is_last: bool = False) -> str:
+        """Return what is to be said now that these uploads have failed since the last call; empty for nothing.
+
+        Args:
+            failures: In their order.
+            now: A time of the monotonic clock.
+            is_last: Whether this process ends.
+        """
         if failures:
-            self._latest = now
-            self._lost += len(failures)
-        if begin:
-            self._began = now
-            reason, remedy = failures[0]
-            return (
-                f"profiles don't reach {self._server}: {reason}. {remedy} The application and its traces go on, profiles are "
-                "lost meanwhile; a line will say when they arrive again."
-            )
-        if self._lost and now - self._latest >= self._calm_seconds:
-            lost, seconds = self._lost, self._latest - self._began
-            self.forget()
-            uploads = "1 upload was" if lost == 1 else f"{lost} uploads were"
-            return f"profiles reach {self._server} again; {uploads} lost in {seconds:.0f} s"
-        return ""
+            return self._beginning(failures[0], is_last) if self._tally.add(len(failures), now) else ""
+        losses = None if is_last else self._tally.end(now - self._calm_seconds)
+        if losses is None:
+            return ""
+        uploads = "1 upload was" if losses.uploads == 1 else f"{losses.uploads} uploads were"
+        return f"profiles reach {self._server} again; {uploads} lost in {losses.latest - losses.began:.0f} s"
+
+    def _beginning(self, failure: words.Failure, is_last: bool) -> str:
+        reason, remedy = failure
+        consequence = (
+            "The last profile of this process is lost, its traces are not."
+            if is_last
+            else "The application and its traces go on, profiles are lost meanwhile; a line will say when they arrive again."
+        )
+        return f"profiles don't reach {self._server}: {reason}. {remedy} {consequence}"

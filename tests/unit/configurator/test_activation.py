@@ -822,7 +822,8 @@ def test_listening_to_the_agent(started_watches: list[object]) -> None:
 def test_sampler_that_has_stopped(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent is started again, as it was, and this thread has its labels."""
     watches: list[dict[str, Any]] = []
-    monkeypatch.setattr(activation, "ServerWatch", lambda *args: watches.append(args) or SimpleNamespace(start=int, stop=int))
+    watch = SimpleNamespace(start=int, stop=int, hear_last_words=int)
+    monkeypatch.setattr(activation, "ServerWatch", lambda *args: watches.append(args) or watch)
     activate()
     *_, restart, _ = watches[0]
     with trace.get_tracer("test").start_as_current_span("GET /") as span:

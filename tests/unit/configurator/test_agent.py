@@ -48,6 +48,16 @@ def started(pyroscope: Pyroscope, settings: Settings | None = None) -> Agent:
     return agent
 
 
+def test_stopped() -> None:
+    """Who wants to know what it said as it ended is called then, once."""
+    agent = started(Pyroscope())
+    running: list[bool] = []
+    agent.when_stopped = lambda: running.append(agent.running)
+    agent.stop()
+    agent.stop()
+    assert running == [False]
+
+
 @pytest.mark.parametrize(
     ("settings", "arguments"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -151,7 +152,7 @@ def test_agent_of_the_application(agent: Agent, warned: Callable[[], list[str]])
     agent.words.append(UNSENT)
     watch.look(0.0)
     assert len(warned()) == 1
-    watch.forget()
+    watch.forget_agent()
     watch.look(CALM * INTERVAL + 1)
     assert len(warned()) == 1
 
@@ -275,12 +276,70 @@ def test_fork_while_a_handler_is_slow(watching: ServerWatch, agent: Agent, slow:
 
 
 def test_in_a_forked_child(agent: Agent, warned: Callable[[], list[str]]) -> None:
-    """Losses of the parent's agent are not the child's."""
+    """What the parent has said is not said again; whoever finds first that losses have ended says so."""
     watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
     agent.words.append(REFUSED)
     watch.look(0.0)
     assert len(warned()) == 1
     watch.start()
-    watch.look(1000.0)
+    agent.words.append(REFUSED)
+    watch.look(10.0)
     assert len(warned()) == 1
+    watch.look(1000.0)
+    (_, end) = warned()
+    assert end == f"profiles reach {SERVER} again; 2 uploads were lost in 10 s"
     watch.stop()
+
+
+def test_last_words(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    """What the last upload met with is said, also if the line is not complete: to those who ask for more."""
+    caplog.set_level(logging.INFO, logger.name)
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
+    agent.words.append(REFUSED.rstrip())
+    watch.hear_last_words()
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage().startswith(f"profiles don't reach {SERVER}: it answers 401 ")
+    assert record.getMessage().endswith("The last profile of this process is lost, its traces are not.")
+
+
+def test_last_words_of_an_agent_that_is_started_again(agent: Agent, warned: Callable[[], list[str]]) -> None:
+    """The process goes on, and warns of what fails as ever."""
+    watches: list[ServerWatch] = []
+
+    def restart() -> None:
+        agent.words.insert(0, REFUSED)
+        watches[0].hear_last_words()
+
+    agent.words.append(PANIC)
+    watches.append(ServerWatch(SERVER, 0.001, agent.take_words, restart, nothing))
+    watches[0].start()
+    for _ in range(10_000):
+        if len(warned()) == 2:
+            break
+        threading.Event().wait(0.001)
+    watches[0].stop()
+    (_, line) = warned()
+    assert "401" in line
+    assert "last profile" not in line
+
+
+def test_last_words_in_a_forked_child(agent: Agent, monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]) -> None:
+    """They are a warning: others go on and lose theirs, too."""
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    agent.words.append(REFUSED)
+    watch.hear_last_words()
+    (line,) = warned()
+    assert "401" in line
+
+
+def test_last_words_after_others(agent: Agent, warned: Callable[[], list[str]]) -> None:
+    """What has been said is not said again, and the end of a process is not the end of losses."""
+    watch = ServerWatch(SERVER, INTERVAL, agent.take_words, agent.restart, nothing)
+    agent.words.append(REFUSED)
+    watch.look(0.0)
+    agent.words.append(REFUSED)
+    watch.hear_last_words()
+    watch.hear_last_words()
+    assert len(warned()) == 1
