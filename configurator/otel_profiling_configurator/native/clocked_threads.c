@@ -133,6 +133,7 @@ add_thread(const void *address, const PyThreadState *copy, int *some_forgotten)
     /* What a new thread has used is owed to it; what others used before there was a sampler is not. */
     clocked.items[clocked.count++] = (ClockedThread){
         .state = address, .state_id = copy->id, .clock = clock, .used = is_searched ? 0 : used, .is_new = is_searched,
+        .sleeps = -1,
     };
     make_active(clocked.count - 1);
     return 1;

@@ -9,6 +9,7 @@
  * is sampled when it is next seen at work, for all that is due then, since a stack says what CPU time is used for only there. A thread
  * is at work while a processor runs it. That it is runnable says little: one that has just been woken is, too, and on a busy machine it
  * may be for long, while its stack is where it waited; and of Python and native code, the one with the GIL would be seen more often.
+ * One that has not gone to sleep since it was last found due only lacks a processor, and is sampled, too.
  * Where the sampler itself takes the processor from a thread, it steps aside for a moment and sees who goes on. A thread that is due
  * for very long and is never seen at work is sampled wherever it is, so that what its samples add up to is its clock.
  *
@@ -57,20 +58,33 @@ static unsigned long started;         /* that this thread has seen */
 static int64_t looked_at;             /* on the monotonic clock */
 static _Atomic(Thread *) awake;       /* threads that have switched, and may not be looked at */
 
-/* Whether the kernel calls a thread runnable. */
-static int
-is_runnable(const ClockedThread *thread)
+/* What the kernel says of a thread: whether it is runnable, and how often it has gone to sleep, -1 where that is not known. */
+static void
+read_status(const ClockedThread *thread, int *is_runnable, int64_t *sleeps)
 {
-    char path[64], text[256];
-    snprintf(path, sizeof path, "/proc/self/task/%u/stat", ~(unsigned)thread->clock >> 3 & 0x1FFFFFFF);
+    char path[64], text[4096];
+    snprintf(path, sizeof path, "/proc/self/task/%u/status", ~(unsigned)thread->clock >> 3 & 0x1FFFFFFF);
     int file = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
     if (file >= 0) {
         close(file);
     }
     text[length < 0 ? 0 : length] = '\0';
-    const char *after_name = strrchr(text, ')');
-    return after_name != NULL && after_name[1] == ' ' && after_name[2] == 'R';
+    const char *letter = strstr(text, "\nState:\t"), *count = strstr(text, "\nvoluntary_ctxt_switches:\t");
+    *is_runnable = letter != NULL && letter[strlen("\nState:\t")] == 'R';
+    *sleeps = count == NULL ? -1 : strtoll(count + strlen("\nvoluntary_ctxt_switches:\t"), NULL, 10);
+}
+
+/* Whether another thread has been given the processor while this one was at work: it has used CPU time and is runnable, and has not gone
+ * to sleep since this was last asked. Then its stack is still where the time was used. */
+static int
+is_put_off(ClockedThread *thread)
+{
+    int is_runnable;
+    int64_t sleeps, before = thread->sleeps;
+    read_status(thread, &is_runnable, &sleeps);
+    thread->sleeps = sleeps;
+    return is_runnable && sleeps >= 0 && sleeps == before;
 }
 
 /* Whether a processor runs a thread, as far as that can be seen from another one; it has used CPU time since the last look. */
@@ -158,7 +172,7 @@ choose_at_work(int64_t elapsed)
         ClockedThread *thread = &clocked.items[i];
         thread->is_unsure = 0;
         if (thread->advanced > 0 && (thread->is_new || times_due(thread) > 0)) {
-            if (times_due(thread) < OVERDUE && !is_at_work(thread, elapsed)) {
+            if (times_due(thread) < OVERDUE && !is_at_work(thread, elapsed) && !is_put_off(thread)) {
                 thread->is_unsure = some_unsure = 1;
                 continue;
             }
@@ -177,7 +191,8 @@ choose_at_work(int64_t elapsed)
 static int
 choose_who_goes_on(void)
 {
-    int some_unsure = 0;
+    int some_unsure = 0, is_runnable;
+    int64_t sleeps;
     struct timespec aside = {0, ASIDE};
     int64_t from = clock_nanoseconds(CLOCK_MONOTONIC);
     nanosleep(&aside, NULL);
@@ -190,8 +205,11 @@ choose_who_goes_on(void)
         int is_there = clocked_thread_look_again(thread);
         if (is_there) {
             /* If the sampler was kept waiting, what it met is whoever went to sleep. */
-            if ((thread->advanced * 2 >= elapsed && elapsed < 5 * ASIDE && is_runnable(thread))
-                || clock_nanoseconds(thread->clock) > thread->used) {
+            is_runnable = 0;
+            if (thread->advanced * 2 >= elapsed && elapsed < 5 * ASIDE) {
+                read_status(thread, &is_runnable, &sleeps);
+            }
+            if (is_runnable || clock_nanoseconds(thread->clock) > thread->used) {
                 is_there = choose_one(thread);
                 thread->is_unsure = 0;
             }

@@ -28,6 +28,7 @@ typedef struct {
     int calm;          /* looks at which it had not advanced */
     int is_new;        /* it began after the sampler, and this is the first look */
     int is_unsure;     /* it is due, and may be at work */
+    int64_t sleeps;    /* how often it had gone to sleep when that was last asked; -1 for never asked */
 } ClockedThread;
 
 /* Those that are known; the `active` ones in front have been at work of late. */
