@@ -105,9 +105,9 @@ def thread_context_problems(content: bytes) -> Iterator[str]:
     if index is None or symbols[index]["st_shndx"] == "SHN_UNDEF":
         yield f"does not export {THREAD_CONTEXT}, by which profilers outside the process find its spans"
         return
-    symbol = symbols[index]
-    if symbol["st_info"]["type"] != "STT_TLS" or symbol["st_size"] != _POINTER_BYTES:
-        yield f"exports {THREAD_CONTEXT} as {symbol['st_info']['type']} of {symbol['st_size']} bytes, not as a thread-local pointer"
+    kind, size = symbols[index]["st_info"]["type"], symbols[index]["st_size"]
+    if (kind, size) != ("STT_TLS", _POINTER_BYTES):
+        yield f"exports {THREAD_CONTEXT} as {kind} of {size} bytes, not as a thread-local pointer"
     named = {
         relocation["r_info_type"]
         for section in elf.iter_sections()
