@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
+from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import NoteSection, SymbolTableSection
 from platforms import Platform
 
@@ -30,6 +31,15 @@ _AFTER_MUSL_1_2_0 = {
     *("preadv2", "pwritev2", "statx", "posix_getdents"),  # 1.2.4 and later
 }
 """musl's symbols have no versions, so that a new one is only noticed when it is missing."""
+
+THREAD_CONTEXT = "otel_thread_ctx_v1"
+_POINTER_BYTES = 8
+_TLS_RELOCATIONS = {
+    "EM_X86_64": {36, 16, 18},  # TLSDESC, DTPMOD64, TPOFF64
+    "EM_AARCH64": {1031, 1028, 1030},  # the same there: TLSDESC, TLS_DTPMOD64, TLS_TPREL64
+}
+"""By processor, the relocations from which a reader outside the process learns where a thread-local lies: those that the
+OpenTelemetry eBPF profiler takes."""
 
 _MACHO_MAGIC = 0xFEEDFACF
 _LC_LOAD_DYLIB, _LC_BUILD_VERSION, _LC_CODE_SIGNATURE = 0xC, 0x32, 0x1D
@@ -80,6 +90,33 @@ def _version_problems(section: GNUVerNeedSection, platform: Platform) -> Iterato
                 yield f"needs {version.name} of {library.name}, and musl's symbols have no versions"
             elif match is None or (int(match[1]), int(match[2])) > OLDEST_GLIBC:
                 yield f"needs {version.name} of {library.name}, which is newer than {platform.tags[0]} promises"
+
+
+def thread_context_problems(content: bytes) -> Iterator[str]:
+    """Say why profilers outside the process would not find the current span of its threads in a module for Linux.
+
+    They look for an exported thread-local pointer, and for a relocation that names it, as OpenTelemetry's enhancement proposal
+    4947 says. The module works without, and so no other test would fail.
+    """
+    elf = ELFFile(io.BytesIO(content))
+    table = elf.get_section_by_name(".dynsym")
+    symbols = list(table.iter_symbols()) if isinstance(table, SymbolTableSection) else []
+    index = next((place for place, symbol in enumerate(symbols) if symbol.name == THREAD_CONTEXT), None)
+    if index is None or symbols[index]["st_shndx"] == "SHN_UNDEF":
+        yield f"does not export {THREAD_CONTEXT}, by which profilers outside the process find its spans"
+        return
+    kind, size = symbols[index]["st_info"]["type"], symbols[index]["st_size"]
+    if (kind, size) != ("STT_TLS", _POINTER_BYTES):
+        yield f"exports {THREAD_CONTEXT} as {kind} of {size} bytes, not as a thread-local pointer"
+    named = {
+        relocation["r_info_type"]
+        for section in elf.iter_sections()
+        if isinstance(section, RelocationSection) and elf.get_section(section["sh_link"]) == table
+        for relocation in section.iter_relocations()
+        if relocation["r_info_sym"] == index
+    }
+    if not named & _TLS_RELOCATIONS.get(elf["e_machine"], set()):
+        yield f"has no relocation that says where {THREAD_CONTEXT} lies in a thread's memory"
 
 
 def macho_problems(content: bytes, platform: Platform) -> Iterator[str]:

@@ -97,7 +97,10 @@ def wheel_problems(wheel: Path) -> Iterator[str]:
     if extensions != expected:
         yield f"has native modules {sorted(extensions)}, wanted {sorted(expected)}"
     for member in sorted(extensions & expected):
-        yield from (f"{member} {problem}" for problem in binaries.problems(content[member], natives[tag][0]))
+        platform, _ = natives[tag]
+        found = list(binaries.problems(content[member], platform))
+        found += binaries.thread_context_problems(content[member]) if platform.sys_platform == "linux" else []
+        yield from (f"{member} {problem}" for problem in found)
         for place in {str(REPOSITORY), tempfile.gettempdir() + "/", str(Path.home()) + "/"}:
             if place.encode() in content[member]:
                 yield f"{member} names {place}, where it was built"

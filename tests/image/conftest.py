@@ -51,6 +51,8 @@ def find_python(version):
 
 def system_pythons():
     """Return interpreters that any user may run."""
+    if MUSL:
+        return [Path(sys._base_executable)]
     return [path for folder in ("/usr/bin", "/usr/local/bin") for path in sorted(Path(folder).glob("python3*"))]
 
 

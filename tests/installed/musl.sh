@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # On musl: the wheels install and are native, and what may depend on the C library is the same as on glibc: accuracy, forks,
-# exits, servers that do not answer, and the operator's tree. Python for musl is built first, see musl_python.sh.
+# exits, servers that do not answer, how the sampler starts, and Flask and FastAPI with the operator's tree. Python for musl is built
+# first, see musl_python.sh.
 #
 #   tests/installed/musl.sh WHEELS TREES
 set -euo pipefail
@@ -20,9 +21,11 @@ ln -s "$wheels" "$root/src/dist"
 "$python" -m venv "$root/env"
 "$root/env/bin/pip" install --quiet --upgrade 'pip >= 25.1'
 "$root/env/bin/pip" install --quiet --only-binary :all: --find-links "$wheels" 'otel-profiling-distro[page]' pytest pytest-timeout \
-    anyio asgiref greenlet trio uvloop # of gevent pip finds no set of wheels for musl
+    pytest-rerunfailures anyio asgiref greenlet trio uvloop # of gevent pip finds no set of wheels for musl
 cd "$root/src"
-pytest=("$root/env/bin/pytest" -q)
+export CC="$root/bin/musl-gcc"
+# As in the Makefile: on a busy machine a process may end before its last upload has arrived.
+pytest=("$root/env/bin/pytest" -q --reruns 2)
 "${pytest[@]}" tests/installed
 "${pytest[@]}" tests/integration/test_labels.py tests/integration/test_process_exits.py tests/integration/test_host.py \
     tests/integration/test_fork_under_fire.py

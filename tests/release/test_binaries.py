@@ -87,3 +87,47 @@ def test_newer_macos(linked):
     """Compiled for macOS 13, tagged for 11."""
     newer = linked("aarch64-macos.13.0", HARMLESS, "-s", INSTALL_NAME)
     assert problems(newer, "macos-arm64") == ["made for macOS (13, 0) and later"]
+
+
+EXPORTED = '__attribute__((visibility("default"))) '
+DECLARED = "_Thread_local struct Record *volatile otel_thread_ctx_v1;\n"
+WAY = EXPORTED + "struct Record *volatile *slot(void) { return &otel_thread_ctx_v1; }\n"
+"""How a module finds its own thread-local."""
+
+
+def thread_context(linked, source, target="x86_64-linux-gnu.2.17"):
+    return list(binaries.thread_context_problems(linked(target, source, *STRIPPED, "-fvisibility=hidden")))
+
+
+@pytest.mark.parametrize(
+    "target", ["x86_64-linux-gnu.2.17", "aarch64-linux-gnu.2.17", "x86_64-linux-musl", "aarch64-linux-musl"]
+)
+def test_thread_context(linked, target):
+    """A thread-local pointer that the module exports and refers to by the table of symbols: readers find it."""
+    assert thread_context(linked, EXPORTED + DECLARED + WAY, target) == []
+
+
+def test_thread_context_that_is_not_there(linked):
+    """No such symbol, or one that only the module itself knows."""
+    missing = ["does not export otel_thread_ctx_v1, by which profilers outside the process find its spans"]
+    assert thread_context(linked, HARMLESS) == missing
+    assert thread_context(linked, DECLARED + WAY) == missing
+    assert thread_context(linked, f"extern {EXPORTED}{DECLARED}{WAY}") == missing
+
+
+def test_thread_context_of_another_kind(linked):
+    """One for the whole process, or of another size than a pointer's."""
+    shared = thread_context(linked, EXPORTED + DECLARED.replace("_Thread_local ", "") + WAY)
+    assert "exports otel_thread_ctx_v1 as STT_OBJECT of 8 bytes, not as a thread-local pointer" in shared
+    wide = EXPORTED + "_Thread_local char otel_thread_ctx_v1[16];\n"
+    way = EXPORTED + "char *slot(void) { return otel_thread_ctx_v1; }\n"
+    assert thread_context(linked, wide + way) == [
+        "exports otel_thread_ctx_v1 as STT_TLS of 16 bytes, not as a thread-local pointer"
+    ]
+
+
+def test_thread_context_without_a_way_to_it(linked):
+    """Nothing in the module asks the loader where the thread-local lies, so that no reader can learn it either."""
+    assert thread_context(linked, EXPORTED + DECLARED) == [
+        "has no relocation that says where otel_thread_ctx_v1 lies in a thread's memory"
+    ]

@@ -8,6 +8,7 @@ import zipfile
 
 import check
 import headers
+import pytest
 from platforms import PLATFORMS, PYTHONS, by_name
 
 from .conftest import DIST, REPOSITORY
@@ -95,6 +96,19 @@ def test_path_of_the_machine(tmp_path):
         content = archive.read(module)
     spoiled = rewritten(wheel, tmp_path, without=[module], add=[(module, content + str(REPOSITORY).encode())])
     assert any("where it was built" in problem for problem in check.wheel_problems(spoiled))
+
+
+@pytest.mark.parametrize("platform", ["manylinux-x86_64", "manylinux-aarch64", "musllinux-x86_64", "musllinux-aarch64"])
+def test_module_without_thread_context(linked, tmp_path, platform):
+    """A module that keeps all that its tag promises, and in which profilers outside the process find no span."""
+    wheel = native(HERE[0], platform)
+    with zipfile.ZipFile(wheel) as archive:
+        module = next(name for name in archive.namelist() if name.endswith(".so"))
+    plain = linked(by_name(platform).target, "int nothing(void) { return 0; }\n", "-s", "-Wl,--build-id=none")
+    spoiled = rewritten(wheel, tmp_path, without=[module], add=[(module, plain)])
+    assert list(check.wheel_problems(spoiled)) == [
+        f"{module} does not export otel_thread_ctx_v1, by which profilers outside the process find its spans"
+    ]
 
 
 def test_pip_would_not_take_it(tmp_path):
