@@ -343,9 +343,9 @@ class _Activation:
 
     def _start_in_child(self) -> None:
         if self._agent is not None:
-            self._agent.start(*self._identity())
             if self._watch is not None:
-                self._watch.start()
+                self._watch.start()  # first: where a thread begins while the sampler looks for the interpreter, it has to look again
+            self._agent.start(*self._identity())
 
     def start_due_agent(self) -> None:
         """Start an agent that waits for the application to close what it inherited: it won't."""

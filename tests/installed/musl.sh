@@ -28,6 +28,6 @@ export CC="$root/bin/musl-gcc"
 pytest=("$root/env/bin/pytest" -q --reruns 2)
 "${pytest[@]}" tests/installed
 "${pytest[@]}" tests/integration/test_labels.py tests/integration/test_process_exits.py tests/integration/test_host.py \
-    tests/integration/test_fork_under_fire.py
+    tests/integration/test_fork_under_fire.py tests/integration/test_search.py
 "${pytest[@]}" tests/integration/test_runtimes.py -k 'asyncio or uvloop or trio or workers or greenlets'
 "${pytest[@]}" tests/image/test_injection.py -k 'flask or fastapi'

@@ -139,9 +139,12 @@ class ServerWatch:
             return  # the agent is started again: what goes on to fail will be said
         said = words.read((self._unfinished + self._take_words()).split(b"\n"))
         self._unfinished = b""
+        level = logging.INFO if os.getpid() == self._process else logging.WARNING
+        for reason in said.ends:
+            self._say(f"the agent's sampler ended early, and what ran afterwards is in no profile: {reason}", level)
         line = self._losses.after(said.failures, time.monotonic(), is_last=True)
         if line:
-            self._say(line, logging.INFO if os.getpid() == self._process else logging.WARNING)
+            self._say(line, level)
 
     def _watch(self, end: Any) -> None:
         self._thread = get_ident()

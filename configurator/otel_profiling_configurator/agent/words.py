@@ -13,6 +13,7 @@ from typing import NamedTuple
 _REFUSED = re.compile(r"Sending Session failed (\d{3})\s*(.*)")
 _UNSENT = re.compile(r"Failed to send session: (.*)")
 _PANIC = re.compile(r"panicked at (.*)")
+_ENDED = re.compile(r"Backend shutdown error: (.*)")
 _CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
 _SHOWN_CHARACTERS = 300
@@ -54,11 +55,13 @@ class Words(NamedTuple):
     failures: list[Failure]
     panics: list[str]
     """Where its threads panicked."""
+    ends: list[str]
+    """Why its sampler ended before it was told to, which it only says as it is stopped."""
 
 
 def read(lines: Iterable[bytes]) -> Words:
     """Return what these lines of the agent's say; lines of any other kind are left out."""
-    failures, panics = [], []
+    failures, panics, ends = [], [], []
     for raw in lines:
         line = raw.decode(errors="replace")
         if refused := _REFUSED.search(line):
@@ -68,7 +71,9 @@ def read(lines: Iterable[bytes]) -> Words:
             failures.append(Failure(_shown(unsent[1]), _UNREACHED))
         elif panic := _PANIC.search(line):
             panics.append(_shown(panic[1]).rstrip(":"))
-    return Words(failures, panics)
+        elif ended := _ENDED.search(line):
+            ends.append(_shown(ended[1]))
+    return Words(failures, panics, ends)
 
 
 def _shown(text: str) -> str:

@@ -45,6 +45,11 @@ enum {SAMPLES_TO_RECORD = 2};
 /* CPU time of the process after which the sampler must have been seen to copy a state, in seconds: hundreds of samples. */
 enum {SECONDS_UNSEEN = 5};
 
+/* How long the sampler sleeps where it has not found the interpreter and is about to look for it again, in nanoseconds. It looks where
+ * the process's mappings were a moment ago, so that a thread which has begun since makes it fail: with musl, which maps memory in small
+ * pieces, often. */
+enum {BEFORE_NEXT_SEARCH = 20 * 1000 * 1000};
+
 static Replacements replacements;
 static _Atomic unsigned long samples;  /* that are over */
 static unsigned long wait_from;        /* on, in samples */
@@ -57,7 +62,7 @@ static _Thread_local uint64_t written_for;  /* the alias that labels are being w
 static _Thread_local int is_sampler;
 static _Atomic int uses_clocks;
 static const void *head_address;            /* of the pointer to the newest thread's state, by which a sample begins */
-static _Thread_local int has_slept;         /* the sampler, so that it has begun to take samples */
+static _Thread_local int has_slept;         /* the sampler, until a sample is due */
 static _Thread_local int reads_gil;         /* the next thing that it copies is who holds the GIL */
 static _Thread_local Thread *being_read;    /* whose stack the sampler has begun to read */
 static _Thread_local int copies_left;       /* until its top is read */
@@ -117,10 +122,13 @@ lead(const struct iovec *local, const struct iovec *remote)
     if (local->iov_len != sizeof(void *) || (head_address != NULL && remote->iov_base != head_address)) {
         return 0;
     }
+    const void *first = *(const void **)local->iov_base;
+    if (head_address == NULL && first != PyInterpreterState_ThreadHead(state.interpreter)) {
+        return 0;  /* something else, which it reads before its first sample */
+    }
     head_address = remote->iov_base;
     atomic_fetch_add(&samples, 1);
     being_read = NULL;
-    const void *first = *(const void **)local->iov_base;
     first = cpu_clocks_choose(first);
     memcpy(local->iov_base, &first, sizeof first);
     reads_gil = 1;
@@ -209,7 +217,8 @@ static int
 sleep_between(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
 {
     if (is_sampler) {
-        has_slept = 1;
+        /* Between samples it sleeps until the next one is due, which takes as many nanoseconds only by chance: that costs one sample. */
+        has_slept = time->tv_sec != 0 || time->tv_nsec != BEFORE_NEXT_SEARCH;
         atomic_fetch_add(&samples, 1);
         being_read = NULL;
     }

@@ -54,12 +54,12 @@ def test_remedies() -> None:
 def test_panics() -> None:
     """A thread that has ended says where."""
     said = read("thread '<unnamed>' panicked at src/a.rs:1:2:\nmessage\nthread 'b' panicked at 'message', src/b.rs:3:4\n")
-    assert said == words.Words([], ["src/a.rs:1:2", "'message', src/b.rs:3:4"])
+    assert said == words.Words([], ["src/a.rs:1:2", "'message', src/b.rs:3:4"], [])
 
 
 def test_nothing() -> None:
     """No words, no news."""
-    assert read("") == words.read([]) == words.Words([], [])
+    assert read("") == words.read([]) == words.Words([], [], [])
 
 
 def test_credentials() -> None:
@@ -75,3 +75,9 @@ def test_answer_of_a_strange_server() -> None:
     assert failure.reason.isprintable()
     assert len(failure.reason) < 400
     assert "'" in failure.reason
+
+
+def test_sampler_that_ended() -> None:
+    """It is said why."""
+    said = read(f"{TIME}ERROR _native > Backend shutdown error: Sampler Error: Failed to read PyCode_Type.tp_name\n")
+    assert said == words.Words([], [], ["Sampler Error: Failed to read PyCode_Type.tp_name"])
