@@ -60,7 +60,7 @@ static _Atomic int writing;            /* aliases that labels are being written 
 
 static _Thread_local uint64_t written_for;  /* the alias that labels are being written for */
 static _Thread_local int is_sampler;
-static _Atomic int uses_clocks;
+static _Atomic int64_t clock_period;         /* for which samples are taken by CPU clocks, in nanoseconds; 0 where they are not */
 static const void *head_address;            /* of the pointer to the newest thread's state, by which a sample begins */
 static _Thread_local int has_slept;         /* the sampler, until a sample is due */
 static _Thread_local int reads_gil;         /* the next thing that it copies is who holds the GIL */
@@ -158,7 +158,7 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
     atomic_store_explicit(&is_read, 1, memory_order_relaxed);
     unsigned long sample = atomic_load(&samples);
     int is_first = atomic_load(&thread->sample) != sample;
-    if (is_first || atomic_load(&uses_clocks)) {
+    if (is_first || atomic_load(&clock_period)) {
         atomic_store(&thread->copied_at, nanoseconds(CLOCK_MONOTONIC));
         atomic_store(&thread->sample, sample);
         atomic_store(&thread->is_between, BETWEEN);
@@ -168,7 +168,7 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
         memcpy(copy + id_at, &alias, sizeof alias);
         note_given(alias, sample);
     }
-    if (!is_first || atomic_load(&uses_clocks)) {
+    if (!is_first || atomic_load(&clock_period)) {
         being_read = thread;
         copies_left = COPIES_OF_TOP;
     }
@@ -200,7 +200,7 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     if (locals != 1 || remotes != 1 || copied != (ssize_t)local->iov_len) {
         return copied;
     }
-    if (atomic_load(&uses_clocks) && has_slept) {
+    if (atomic_load(&clock_period) && has_slept) {
         const void *next;
         if (lead(local, remote)) {
             return copied;
@@ -213,14 +213,41 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     return copied;
 }
 
+/* When the sampler is to take its next sample, on the monotonic clock. The agent's own intervals are random, and many are so long that work
+ * of twice a period is missed, or so short that nobody is due: by the clocks they are a period, give or take a quarter, so that
+ * nothing which an application does in steps of a period goes on in step with it. */
+static int64_t
+next_sample(void)
+{
+    static _Thread_local int64_t next;
+    static _Thread_local uint32_t random = 2463534242;  /* Marsaglia's xorshift */
+    random ^= random << 13;
+    random ^= random >> 17;
+    random ^= random << 5;
+    int64_t period = atomic_load(&clock_period), now = nanoseconds(CLOCK_MONOTONIC);
+    next += period * 3 / 4 + random % (period / 2 + 1);
+    if (next < now + period / 4 || next > now + 2 * period) {
+        next = now + period / 4;  /* it is late, or has just begun */
+    }
+    return next;
+}
+
 static int
 sleep_between(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
 {
+    struct timespec until;
     if (is_sampler) {
         /* Between samples it sleeps until the next one is due, which takes as many nanoseconds only by chance: that costs one sample. */
         has_slept = time->tv_sec != 0 || time->tv_nsec != BEFORE_NEXT_SEARCH;
         atomic_fetch_add(&samples, 1);
         being_read = NULL;
+        if (has_slept && flags == 0 && atomic_load(&clock_period) != 0) {
+            int64_t next = next_sample();
+            until = (struct timespec){next / 1000000000, next % 1000000000};
+            clock = CLOCK_MONOTONIC;
+            flags = TIMER_ABSTIME;
+            time = &until;
+        }
     }
     return clock_nanosleep(clock, flags, time, left);
 }
@@ -239,7 +266,7 @@ typedef struct dirent Entry;
 static Entry *
 list_none(DIR *folder)
 {
-    return is_sampler && has_slept && atomic_load(&uses_clocks) ? NULL : READ_FOLDER(folder);
+    return is_sampler && has_slept && atomic_load(&clock_period) ? NULL : READ_FOLDER(folder);
 }
 
 static pthread_t
@@ -307,7 +334,7 @@ agent_library_use_clocks(int64_t period)
         cpu_clocks_start(0);
     }
     head_address = NULL;
-    atomic_store(&uses_clocks, can);
+    atomic_store(&clock_period, can ? period : 0);
     return can;
 }
 
@@ -377,7 +404,7 @@ void
 agent_library_after_fork(void)
 {
     atomic_store(&writing, 0);
-    atomic_store(&uses_clocks, 0);
+    atomic_store(&clock_period, 0);
     being_read = NULL;
     is_sampler = has_slept = reads_gil = 0;
 }
