@@ -37,7 +37,7 @@ def measure(rate: int, names: int, scope: str) -> str:
         environment = {
             **os.environ,
             "OTEL_PYTHON_DISTRO": "profiling",
-            "OTEL_PYTHON_CONFIGURATOR": "profiling",
+            "OTEL_PYTHON_CONFIGURATOR": "configurator",
             "OTEL_TRACES_EXPORTER": "none",
             "OTEL_METRICS_EXPORTER": "none",
             "OTEL_LOGS_EXPORTER": "none",

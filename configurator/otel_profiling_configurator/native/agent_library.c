@@ -39,8 +39,8 @@ enum {SAMPLES_WITHOUT = 16};
 /* Copies after the second one for which a switch waits, too: by then the top of the stack is read. */
 enum {COPIES_OF_TOP = 8};
 
-/* Samples by which one is recorded, however busy the processors are. */
-enum {SAMPLES_TO_RECORD = 2};
+/* Samples by which one is recorded, however busy the processors are, as `samples` counts them: by the clocks each twice. */
+enum {SAMPLES_TO_RECORD = 4};
 
 /* CPU time of the process after which the sampler must have been seen to copy a state, in seconds: hundreds of samples. */
 enum {SECONDS_UNSEEN = 5};
@@ -73,7 +73,7 @@ static struct {
     _Atomic uint64_t alias;
     _Atomic unsigned long sample;
 } given[GIVEN];
-static _Atomic unsigned last_given;
+static _Atomic unsigned given_count;
 
 static int64_t
 nanoseconds(clockid_t clock)
@@ -86,17 +86,22 @@ nanoseconds(clockid_t clock)
 static void
 note_given(uint64_t alias, unsigned long sample)
 {
-    unsigned place = atomic_fetch_add(&last_given, 1) % GIVEN;
-    atomic_store(&given[place].sample, sample);
-    atomic_store(&given[place].alias, alias);
+    unsigned count = atomic_load(&given_count);  /* there is one sampler */
+    atomic_store(&given[count % GIVEN].sample, sample);
+    atomic_store(&given[count % GIVEN].alias, alias);
+    atomic_store(&given_count, count + 1);
 }
 
 int
 agent_library_gave(uint64_t alias)
 {
     unsigned long now = atomic_load(&samples);
-    for (unsigned i = 0; i < GIVEN; i++) {
-        if (atomic_load(&given[i].alias) == alias && now - atomic_load(&given[i].sample) <= SAMPLES_TO_RECORD) {
+    unsigned count = atomic_load(&given_count);
+    for (unsigned i = 1; i <= GIVEN; i++) {  /* the latest first */
+        if (now - atomic_load(&given[(count - i) % GIVEN].sample) > SAMPLES_TO_RECORD) {
+            return 0;
+        }
+        if (atomic_load(&given[(count - i) % GIVEN].alias) == alias) {
             return 1;
         }
     }

@@ -13,6 +13,9 @@ enum {KEPT = 64};
 /* Label sets of one span: with other baggage, or on threads that have tags. */
 enum {MOST_OF_A_SPAN = 8};
 
+/* Labels of a span itself: there are three. */
+enum {MOST_VALUES = 4};
+
 static struct {
     LabelSet **sets;  /* that have an alias, owned */
     Py_ssize_t count, room;
@@ -85,19 +88,41 @@ append_pairs(PyObject *list, PyObject *pairs)
     return 0;
 }
 
+/* Names and values of the values alone, as most label sets are made. */
+static PyObject *
+pairs_of_values(PyObject *values)
+{
+    Py_ssize_t count = 0;
+    PyObject *found[2 * MOST_VALUES];
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(state.keys) && i < PyTuple_GET_SIZE(values) && i < MOST_VALUES; i++) {
+        PyObject *value = PyTuple_GET_ITEM(values, i);
+        if (PyUnicode_Check(value) && PyUnicode_GET_LENGTH(value) > 0) {
+            found[count++] = PyTuple_GET_ITEM(state.keys, i);
+            found[count++] = value;
+        }
+    }
+    PyObject *pairs = PyTuple_New(count);
+    for (Py_ssize_t i = 0; pairs != NULL && i < count; i++) {
+        PyTuple_SET_ITEM(pairs, i, Py_NewRef(found[i]));
+    }
+    return pairs;
+}
+
 static PyObject *
 make_pairs(PyObject *values, PyObject *baggage, PyObject *own)
 {
+    if (baggage == NULL && own == NULL) {
+        return pairs_of_values(values);
+    }
     PyObject *list = PyList_New(0), *of_baggage = NULL, *pairs = NULL;
     if (list == NULL) {
         return NULL;
     }
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(state.keys) && i < PyTuple_GET_SIZE(values); i++) {
-        PyObject *value = PyTuple_GET_ITEM(values, i);
-        if (PyUnicode_Check(value) && PyUnicode_GET_LENGTH(value) > 0
-            && append(list, PyTuple_GET_ITEM(state.keys, i), value) < 0) {
-            goto done;
-        }
+    PyObject *of_values = pairs_of_values(values);
+    int status = of_values == NULL ? -1 : PyList_SetSlice(list, 0, 0, of_values);
+    Py_XDECREF(of_values);
+    if (status < 0) {
+        goto done;
     }
     if (baggage != NULL) {
         of_baggage = PyObject_CallOneArg(state.baggage_labels, baggage);
