@@ -344,7 +344,7 @@ class _Activation:
     def _start_in_child(self) -> None:
         if self._agent is not None:
             if self._watch is not None:
-                self._watch.start()  # first: a thread that begins while the sampler looks for the interpreter makes it look again
+                self._watch.start()  # first: a thread that begins while the sampler seeks the interpreter makes it start over
             self._agent.start(*self._identity())
 
     def start_due_agent(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from types import MethodType
 from typing import Any
 
@@ -88,7 +87,6 @@ def _annotating(original: Callable[..., Span], rules: LabelRules) -> tuple[Calla
             renames.follow_renames(span_class)
     shares = rules.descendants_share
     server, consumer = SpanKind.SERVER, SpanKind.CONSUMER
-    get_current = _reader_of_current()
     begin: Callable[..., None] = annotate
     begin_unusual: Callable[..., None] = annotate_unusual
 
@@ -108,7 +106,7 @@ def _annotating(original: Callable[..., Span], rules: LabelRules) -> tuple[Calla
         )
         try:
             try:
-                current = get_current() if context is None else context
+                current = context_api.get_current() if context is None else context
                 parent_span: Any = current.get(CURRENT_SPAN, NO_SPAN)
                 parent = parent_span._otel_profiling_labels  # `NOT_OURS`, of the class, where the span is a remote one
                 command = self._instrumentation_scope._name == COMMANDS
@@ -139,15 +137,6 @@ def _annotating(original: Callable[..., Span], rules: LabelRules) -> tuple[Calla
     if _arguments(original) != _arguments(start_span):  # to take any arguments, as below, would double what we cost
         return marked(annotating_any(original, rules), rules), _nothing
     return marked(functools.wraps(original)(start_span), rules), stop
-
-
-def _reader_of_current() -> Callable[[], Context]:
-    """Return what returns the current context: where OpenTelemetry's default runtime context is in use, its variable's own `get`.
-
-    The API's function is two in Python, one in the other, and each span would call them (API 1.0 to 1.45 at least).
-    """
-    variable = getattr(context_api._RUNTIME_CONTEXT, "_current_context", None)
-    return variable.get if isinstance(variable, ContextVar) else context_api.get_current
 
 
 def _arguments(function: Callable[..., Any]) -> tuple[Any, ...]:
