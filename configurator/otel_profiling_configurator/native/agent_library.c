@@ -198,6 +198,12 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
         errno = EFAULT;
         return -1;
     }
+    if (copied < 0 && atomic_load(&clock_period) != 0) {
+        /* The stack changed while it was being read, as it does where functions are short. The sampler gives the sample up here, too. */
+        int error = errno;
+        cpu_clocks_refund();
+        errno = error;
+    }
     if (being_read != NULL && --copies_left == 0) {
         atomic_store(&being_read->is_between, 0);
         being_read = NULL;
