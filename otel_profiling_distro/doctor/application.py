@@ -25,6 +25,7 @@ FRAMEWORKS = {
 }
 """Distribution of a framework whose work begins in spans, to the instrumentation that starts them."""
 
+_AUTO_INSTRUMENTATION = "opentelemetry.instrumentation.auto_instrumentation"
 _GEVENT_PATCH = "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH"
 _OWN_AGENT = "the application's own Pyroscope agent"
 
@@ -119,6 +120,12 @@ def _is_click_program(program: str) -> bool:
         if point.name == program and point.dist is not None:
             return any(re.match(r"click\b", requirement) for requirement in point.dist.requires or ())
     return False
+
+
+def instruments_itself(target: Target) -> bool:
+    """Whether the application's file does what `opentelemetry-instrument` does, by a call of its ``initialize``."""
+    script = target.script
+    return script is not None and f"{_AUTO_INSTRUMENTATION}.initialize" in calls_in(script)
 
 
 def calls_in(script: Path) -> dict[str, int]:

@@ -20,7 +20,7 @@ def examine(command: Sequence[str], environ: Mapping[str, str]) -> Report:
     reading = effective.read(target.environ)
     outcome = inside.run(target)
     found = [*environment.findings(outcome), *effective.findings(reading)]
-    if command and not target.is_instrumented:
+    if command and not (target.is_instrumented or application.instruments_itself(target)):
         found.append(
             Finding(
                 "command",

@@ -244,7 +244,8 @@ class Agent:
         return self.start(application_name, labels)
 
     def _wait_for_end(self, seconds: float = END_SECONDS) -> bool:
-        return self._keeper is None or self._keeper.wait_for_end(seconds)
+        is_here = self._process == os.getpid()  # otherwise it is the parent's, and no hook heard of the fork
+        return self._keeper is None or not is_here or self._keeper.wait_for_end(seconds)
 
     def stop_at_exit(self) -> Callable[[], None]:
         """Arrange for `stop` when the interpreter exits; return what cancels that."""

@@ -115,7 +115,8 @@ class Keeper:
         self._call(self._done, self._hear_last_words)
 
     def _hear_last_words(self) -> None:
-        self._last_words = self._words()  # they go with the table, and that goes with this thread
+        with _no_collection():  # nobody may be waiting any more
+            self._last_words = self._words()  # they go with the table, and that goes with this thread
 
     def _call(self, ended: Any, then: Callable[[], None] = lambda: None) -> None:
         try:

@@ -142,7 +142,7 @@ class ServerWatch:
         level = logging.INFO if os.getpid() == self._process else logging.WARNING
         for reason in said.ends:
             self._say(f"the agent's sampler ended early, and what ran afterwards is in no profile: {reason}", level)
-        line = self._losses.after(said.failures, time.monotonic(), is_last=True)
+        line = self._losses.after(said.failures, time.monotonic(), is_last=True, is_heard=level >= logging.WARNING)
         if line:
             self._say(line, level)
 
@@ -185,16 +185,18 @@ class Losses:
         lost = self._tally.count()
         return f"{lost} failed since they began to fail" if lost else "none is known to have failed lately"
 
-    def after(self, failures: list[words.Failure], now: float, *, is_last: bool = False) -> str:
+    def after(self, failures: list[words.Failure], now: float, *, is_last: bool = False, is_heard: bool = True) -> str:
         """Return what is to be said now that these uploads have failed since the last call; empty for nothing.
 
         Args:
             failures: In their order.
             now: A time of the monotonic clock.
             is_last: Whether this process ends.
+            is_heard: Whether everybody sees the line; else another process may say it once more, a daemon whose parent ends.
         """
         if failures:
-            return self._beginning(failures[0], is_last) if self._tally.add(len(failures), now) else ""
+            is_first = self._tally.add(len(failures), now) if is_heard else self._tally.count() == 0
+            return self._beginning(failures[0], is_last) if is_first else ""
         losses = None if is_last else self._tally.end(now - self._calm_seconds)
         if losses is None:
             return ""

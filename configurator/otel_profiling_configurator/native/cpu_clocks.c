@@ -38,8 +38,11 @@ enum {ASIDE = 100 * 1000};
 /* How often, where others go on first. */
 enum {TIMES_ASIDE = 2};
 
-/* Most times that a thread is sampled at once: it was found late, or the sampler was. */
+/* Most times that a thread is sampled at once: it was found late, or the sampler was. Fewer after a sample that was given up: one stack
+ * that can't be read costs all of it, so that to owe more and more would end in reading nothing. */
 enum {MOST_AT_ONCE = 100};
+static int64_t most_at_once;
+static int is_given_up;  /* the sample that has begun */
 
 /* Most threads that one sample is taken of, and most times that one is taken: the sampler itself gives up at 4,096. */
 enum {MOST_DUE = 512, MOST_TIMES = 2048};
@@ -122,6 +125,8 @@ reset(void)
     ask_for_short_turns();
     started = atomic_load(&starts);
     due_count = due_now = 0;
+    most_at_once = MOST_AT_ONCE;
+    is_given_up = 0;
     looked_at = clock_nanoseconds(CLOCK_MONOTONIC);
     clocked_threads_reset();
 }
@@ -153,7 +158,7 @@ choose_one(ClockedThread *thread)
         times = 1;
         thread->credit = one;
     }
-    times = times < MOST_AT_ONCE ? times : MOST_AT_ONCE;
+    times = times < most_at_once ? times : most_at_once;
     times = times < times_left ? times : times_left;
     times_left -= times;
     thread->credit -= times * one;
@@ -236,6 +241,24 @@ take_awake(void)
     }
 }
 
+/* What the last sample stood for is owed again where it was given up, but no more than can be made up for soon: the first stack that
+ * holds still would stand for all of it. */
+static void
+settle(void)
+{
+    const int64_t most = MOST_AT_ONCE * atomic_load(&period);
+    for (size_t i = 0; is_given_up && i < due_count; i++) {
+        size_t place = clocked_thread_find(due[i].state);
+        if (place < clocked.count) {
+            int64_t credit = clocked.items[place].credit + due[i].credit;
+            clocked.items[place].credit = credit < most ? credit : most;
+        }
+    }
+    most_at_once = is_given_up ? (most_at_once + 1) / 2 : most_at_once < MOST_AT_ONCE / 2 ? 2 * most_at_once : MOST_AT_ONCE;
+    is_given_up = 0;
+    due_count = due_now = 0;
+}
+
 const void *
 cpu_clocks_choose(const void *head)
 {
@@ -245,6 +268,7 @@ cpu_clocks_choose(const void *head)
     if (started != atomic_load(&starts)) {
         reset();
     }
+    settle();
     take_awake();
     clocked_threads_look(head, atomic_load(&period) / 4);
     int64_t now = clock_nanoseconds(CLOCK_MONOTONIC), elapsed = now - looked_at;
@@ -279,13 +303,7 @@ cpu_clocks_next(const void *address, const void **next)
 void
 cpu_clocks_refund(void)
 {
-    for (size_t i = 0; i < due_count; i++) {
-        size_t place = clocked_thread_find(due[i].state);
-        if (place < clocked.count) {
-            clocked.items[place].credit += due[i].credit;
-        }
-    }
-    due_count = due_now = 0;
+    is_given_up = 1;
 }
 
 void

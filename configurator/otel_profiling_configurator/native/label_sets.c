@@ -246,6 +246,9 @@ label_sets_tell(void)
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
     PyErr_NormalizeException(&type, &error, &traceback);
+    if (error != NULL && traceback != NULL) {
+        PyException_SetTraceback(error, traceback);  /* it says whose the exception is; before 3.12 it is not there yet */
+    }
     Py_XDECREF(PyObject_CallOneArg(state.failed, error == NULL ? Py_None : error));
     Py_XDECREF(type);
     Py_XDECREF(error);

@@ -539,6 +539,30 @@ idle.join()
 """
         assert run_prepared(program) == (0, "7\n", "")
 
+    def test_signal_while_a_spans_labels_are_looked_up(self) -> None:
+        """What the application's handler raises there, a time limit for example, is raised where the span was attached."""
+        program = """
+import os, signal
+
+def limit(*_):
+    raise TimeoutError("time limit")
+
+signal.signal(signal.SIGALRM, limit)
+
+class Proxy:
+    def __getattr__(self, name):
+        os.kill(os.getpid(), signal.SIGALRM)
+        for _ in range(100):
+            pass
+        raise AttributeError(name)
+
+try:
+    context.attach(trace.set_span_in_context(Proxy()))
+except TimeoutError:
+    print("raised")
+"""
+        assert run_prepared(program) == (0, "raised\n", "")
+
 
 def test_what_is_exchanged_looks_as_before(following_natively: Tags) -> None:
     """To `inspect`, to `help` and to who compares it."""

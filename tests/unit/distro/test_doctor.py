@@ -320,7 +320,24 @@ def test_command_that_is_not_instrumented(
     """Nothing of it would arrive; where that can't be told, it is a note."""
     examine = sys.modules["otel_profiling_distro.doctor.examine"]  # the package has the function under that name
     monkeypatch.setattr(examine, "inside", SimpleNamespace(run=lambda _target: SimpleNamespace(told={})))
+    asked = SimpleNamespace(findings=lambda *_, **__: [], model_of_file=lambda *_: {}, instruments_itself=lambda _target: False)
     for part in ("environment", "distro", "form", "self_test", "server", "names_agree", "traces", "application"):
-        monkeypatch.setattr(examine, part, SimpleNamespace(findings=lambda *_, **__: [], model_of_file=lambda *_: {}))
+        monkeypatch.setattr(examine, part, asked)
     found = examine.examine([first, "app.py"], variables).findings
     assert [finding.level for finding in found if finding.question == "command"] == ([] if level is None else [level])
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from opentelemetry.instrumentation.auto_instrumentation import initialize\ninitialize()\n", True),
+        ("import opentelemetry.instrumentation.auto_instrumentation as auto\nauto.initialize()\n", True),
+        ("import opentelemetry.instrumentation.auto_instrumentation\n", False),
+        ("initialize()\n", False),
+    ],
+)
+def test_application_that_instruments_itself(tmp_path: Path, source: str, expected: bool) -> None:
+    """It needs no command before it."""
+    script = tmp_path / "app.py"
+    script.write_text(source)
+    assert application.instruments_itself(target_of([sys.executable, str(script)], {})) is expected
