@@ -102,7 +102,7 @@ class Sink(ThreadingHTTPServer):
 
     def labelled(self) -> float:
         """Return the share of readings that have a span's name."""
-        samples = [sample for body in self.profiles for sample in decode_push(body)[1]]
+        samples = [sample for body in self.profiles for profile in decode_push(body)[1] for sample in profile.samples]
         named = sum(sample.count for sample in samples if sample.label("span_name"))
         return named / max(1, sum(sample.count for sample in samples))
 

@@ -225,8 +225,8 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
 }
 
 /* When the sampler is to take its next sample, on the monotonic clock. The agent's own intervals are random, and many are so long that work
- * of twice a period is missed, or so short that nobody is due: by the clocks they are a period, give or take a quarter, so that
- * nothing which an application does in steps of a period goes on in step with it. */
+ * of twice a period is missed, or so short that nobody is due: by the clocks they are a period, give or take a half, so that what an
+ * application does in turns of such a length does not go on in step with it. */
 static int64_t
 next_sample(void)
 {
@@ -236,7 +236,7 @@ next_sample(void)
     random ^= random >> 17;
     random ^= random << 5;
     int64_t period = atomic_load(&clock_period), now = nanoseconds(CLOCK_MONOTONIC);
-    next += period * 3 / 4 + random % (period / 2 + 1);
+    next += period / 2 + random % (period + 1);
     if (next < now + period / 4 || next > now + 2 * period) {
         next = now + period / 4;  /* it is late, or has just begun */
     }
