@@ -19,7 +19,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 _Static_assert(sizeof(((PyThreadState *)0)->thread_id) == sizeof(uint64_t), "an alias takes the place of a thread's id");
@@ -60,7 +59,7 @@ static _Atomic int writing;            /* aliases that labels are being written 
 
 static _Thread_local uint64_t written_for;  /* the alias that labels are being written for */
 static _Thread_local int is_sampler;
-static _Atomic int64_t clock_period;         /* for which samples are taken by CPU clocks, in nanoseconds; 0 where they are not */
+static _Atomic int uses_clocks;
 static const void *head_address;            /* of the pointer to the newest thread's state, by which a sample begins */
 static _Thread_local int has_slept;         /* the sampler, until a sample is due */
 static _Thread_local int reads_gil;         /* the next thing that it copies is who holds the GIL */
@@ -74,14 +73,6 @@ static struct {
     _Atomic unsigned long sample;
 } given[GIVEN];
 static _Atomic unsigned given_count;
-
-static int64_t
-nanoseconds(clockid_t clock)
-{
-    struct timespec now;
-    clock_gettime(clock, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static void
 note_given(uint64_t alias, unsigned long sample)
@@ -163,8 +154,8 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
     atomic_store_explicit(&is_read, 1, memory_order_relaxed);
     unsigned long sample = atomic_load(&samples);
     int is_first = atomic_load(&thread->sample) != sample;
-    if (is_first || atomic_load(&clock_period)) {
-        atomic_store(&thread->copied_at, nanoseconds(CLOCK_MONOTONIC));
+    if (is_first || atomic_load(&uses_clocks)) {
+        atomic_store(&thread->copied_at, clock_nanoseconds(CLOCK_MONOTONIC));
         atomic_store(&thread->sample, sample);
         atomic_store(&thread->is_between, BETWEEN);
     }
@@ -173,7 +164,7 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
         memcpy(copy + id_at, &alias, sizeof alias);
         note_given(alias, sample);
     }
-    if (!is_first || atomic_load(&clock_period)) {
+    if (!is_first || atomic_load(&uses_clocks)) {
         being_read = thread;
         copies_left = COPIES_OF_TOP;
     }
@@ -198,7 +189,7 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
         errno = EFAULT;
         return -1;
     }
-    if (copied < 0 && atomic_load(&clock_period) != 0) {
+    if (copied < 0 && atomic_load(&uses_clocks)) {
         /* The stack changed while it was being read, as it does where functions are short. The sampler gives the sample up here, too. */
         int error = errno;
         cpu_clocks_refund();
@@ -211,7 +202,7 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     if (locals != 1 || remotes != 1 || copied != (ssize_t)local->iov_len) {
         return copied;
     }
-    if (atomic_load(&clock_period) && has_slept) {
+    if (atomic_load(&uses_clocks) && has_slept) {
         const void *next;
         if (lead(local, remote)) {
             return copied;
@@ -224,25 +215,6 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     return copied;
 }
 
-/* When the sampler is to take its next sample, on the monotonic clock. The agent's own intervals are random, and many are so long that work
- * of twice a period is missed, or so short that nobody is due: by the clocks they are a period, give or take a half, so that what an
- * application does in turns of such a length does not go on in step with it. */
-static int64_t
-next_sample(void)
-{
-    static _Thread_local int64_t next;
-    static _Thread_local uint32_t random = 2463534242;  /* Marsaglia's xorshift */
-    random ^= random << 13;
-    random ^= random >> 17;
-    random ^= random << 5;
-    int64_t period = atomic_load(&clock_period), now = nanoseconds(CLOCK_MONOTONIC);
-    next += period / 2 + random % (period + 1);
-    if (next < now + period / 4 || next > now + 2 * period) {
-        next = now + period / 4;  /* it is late, or has just begun */
-    }
-    return next;
-}
-
 static int
 sleep_between(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
 {
@@ -252,8 +224,8 @@ sleep_between(clockid_t clock, int flags, const struct timespec *time, struct ti
         has_slept = time->tv_sec != 0 || time->tv_nsec != BEFORE_NEXT_SEARCH;
         atomic_fetch_add(&samples, 1);
         being_read = NULL;
-        if (has_slept && flags == 0 && atomic_load(&clock_period) != 0) {
-            int64_t next = next_sample();
+        if (has_slept && flags == 0 && atomic_load(&uses_clocks)) {
+            int64_t next = cpu_clocks_next_sample();
             until = (struct timespec){next / 1000000000, next % 1000000000};
             clock = CLOCK_MONOTONIC;
             flags = TIMER_ABSTIME;
@@ -277,7 +249,7 @@ typedef struct dirent Entry;
 static Entry *
 list_none(DIR *folder)
 {
-    return is_sampler && has_slept && atomic_load(&clock_period) ? NULL : READ_FOLDER(folder);
+    return is_sampler && has_slept && atomic_load(&uses_clocks) ? NULL : READ_FOLDER(folder);
 }
 
 static pthread_t
@@ -331,7 +303,7 @@ agent_library_use(PyObject *add_tag)
         found_imports = found;
         replaced_in = library;
     }
-    expected_since = nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+    expected_since = clock_nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     atomic_store(&is_read, 0);
     atomic_store(&modules, PyImport_GetModuleDict());
     return NULL;
@@ -345,7 +317,7 @@ agent_library_use_clocks(int64_t period)
         cpu_clocks_start(0);
     }
     head_address = NULL;
-    atomic_store(&clock_period, can ? period : 0);
+    atomic_store(&uses_clocks, can);
     return can;
 }
 
@@ -362,7 +334,7 @@ int
 agent_library_is_unseen(void)
 {
     return !atomic_load_explicit(&is_read, memory_order_relaxed)
-           && nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - expected_since > SECONDS_UNSEEN * (int64_t)1000000000;
+           && clock_nanoseconds(CLOCK_PROCESS_CPUTIME_ID) - expected_since > SECONDS_UNSEEN * (int64_t)1000000000;
 }
 
 int
@@ -398,7 +370,7 @@ agent_library_give(Thread *thread, uint64_t alias)
             break;
         }
         if (turn % 16 == 0) {
-            if (nanoseconds(CLOCK_MONOTONIC) > atomic_load(&thread->copied_at) + LONGEST_BETWEEN) {
+            if (clock_nanoseconds(CLOCK_MONOTONIC) > atomic_load(&thread->copied_at) + LONGEST_BETWEEN) {
                 wait_from = sample + SAMPLES_WITHOUT;
                 atomic_store(&thread->is_between, LEFT);
                 break;
@@ -415,7 +387,7 @@ void
 agent_library_after_fork(void)
 {
     atomic_store(&writing, 0);
-    atomic_store(&clock_period, 0);
+    atomic_store(&uses_clocks, 0);
     being_read = NULL;
     is_sampler = has_slept = reads_gil = 0;
 }

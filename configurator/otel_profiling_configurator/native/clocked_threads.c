@@ -31,13 +31,6 @@ static int64_t process_used;     /* CPU time of the process when it was last ask
 static int64_t unexplained;      /* CPU time that no thread looked at has used */
 static unsigned long looks, last_full_look;
 
-int64_t
-clock_nanoseconds(clockid_t clock)
-{
-    struct timespec now;
-    return clock_gettime(clock, &now) < 0 ? -1 : (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* The kernel's clock of the CPU time of a thread, see clock_getcpuclockid(3). */
 static clockid_t
 cpu_clock(unsigned long native_id)

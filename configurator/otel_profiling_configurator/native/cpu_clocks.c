@@ -306,6 +306,24 @@ cpu_clocks_refund(void)
     is_given_up = 1;
 }
 
+/* The agent's own intervals are random, and many are so long that work of twice a period is missed, or so short that nobody is due. Here
+ * they are a period, give or take a half, so that what an application does in turns of such a length does not go on in step with it. */
+int64_t
+cpu_clocks_next_sample(void)
+{
+    static _Thread_local int64_t next;
+    static _Thread_local uint32_t random = 2463534242;  /* Marsaglia's xorshift */
+    random ^= random << 13;
+    random ^= random >> 17;
+    random ^= random << 5;
+    int64_t one = atomic_load(&period), now = clock_nanoseconds(CLOCK_MONOTONIC);
+    next += one / 2 + random % (one + 1);
+    if (next < now + one / 4 || next > now + 2 * one) {
+        next = now + one / 4;  /* it is late, or has just begun */
+    }
+    return next;
+}
+
 void
 cpu_clocks_wake(Thread *thread)
 {
@@ -339,6 +357,7 @@ cpu_clocks_after_fork(void)
 const void *cpu_clocks_choose(const void *head) { return head; }
 int cpu_clocks_next(const void *address, const void **next) { return 0; }
 void cpu_clocks_refund(void) {}
+int64_t cpu_clocks_next_sample(void) { return 0; }
 void cpu_clocks_wake(Thread *thread) {}
 int cpu_clocks_start(int64_t sampling_period) { return 0; }
 void cpu_clocks_after_fork(void) {}

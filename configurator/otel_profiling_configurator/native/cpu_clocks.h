@@ -16,8 +16,6 @@
 
 #ifdef HAS_CPU_CLOCKS
 
-#include <time.h>
-
 typedef struct {
     const PyThreadState *state;
     uint64_t state_id;
@@ -39,8 +37,6 @@ typedef struct {
 
 extern ClockedThreads clocked;
 
-/* A clock's time in nanoseconds; -1 where there is no such clock. */
-int64_t clock_nanoseconds(clockid_t clock);
 /* Copy a thread's state; -1 where there is none any more. */
 int copy_thread_state(const void *address, PyThreadState *copy);
 /* Begin anew, with no thread known. */

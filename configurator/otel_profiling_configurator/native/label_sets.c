@@ -240,8 +240,9 @@ write_labels(PyObject *writer, uint64_t alias, PyObject *pairs)
     return 0;
 }
 
-void
-label_sets_tell(void)
+/* Tell Python of the exception that is set, which goes no further, unless a signal handler of the application's raised it. */
+static void
+tell(void)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -253,6 +254,18 @@ label_sets_tell(void)
     Py_XDECREF(type);
     Py_XDECREF(error);
     Py_XDECREF(traceback);
+}
+
+int
+label_sets_clear_failure(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_MemoryError)
+        || PyErr_ExceptionMatches(PyExc_RecursionError)) {
+        PyErr_Clear();
+        return 0;
+    }
+    tell();
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 static void
@@ -316,7 +329,7 @@ label_set_register(LabelSet *set)
     }
     uint64_t alias = ALIAS_BIT | ++at_agent.last_alias;
     if (write_labels(state.add_tag, alias, set->pairs) < 0) {
-        label_sets_tell();
+        tell();
         PyErr_Clear();
         remove_labels(alias, set->pairs);
         return -1;

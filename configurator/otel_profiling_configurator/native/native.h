@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <structmember.h>
+#include <time.h>
 
 #if defined(__linux__) && defined(__LP64__)
 #define HAS_AGENT_LIBRARY 1
@@ -64,6 +65,14 @@ is_followed(PyThreadState *thread)
     return state.is_active && thread->interp == state.interpreter;
 }
 
+/* A clock's time in nanoseconds; -1 where there is no such clock. */
+static inline int64_t
+clock_nanoseconds(clockid_t clock)
+{
+    struct timespec now;
+    return clock_gettime(clock, &now) < 0 ? -1 : (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 /* -- label_sets.c ------------------------------------------------------------------------------------------------------- */
 
 /* What readers outside the process are given for a label set, see thread_context.c. */
@@ -89,8 +98,8 @@ typedef struct LabelSet {
 int label_sets_init(void);
 /* The label set of a span's labels in a context, owned; NULL with an exception, or without one where it has no labels. */
 LabelSet *label_set_of(PyObject *labels, PyObject *context, PyObject *own);
-/* Tell Python of the exception that is set, which goes no further, unless a signal handler of the application's raised it. */
-void label_sets_tell(void);
+/* Clear the exception that is set, unless it is what a signal handler of the application's raised here by chance; -1 then. */
+int label_sets_clear_failure(void);
 /* See to it that it has an alias; -1 after a failure of the agent, which has been told. */
 int label_set_register(LabelSet *set);
 /* Its pairs as a tuple of tuples, new. */
@@ -210,6 +219,8 @@ const void *cpu_clocks_choose(const void *head);
 int cpu_clocks_next(const void *address, const void **next);
 /* The sample that has begun comes to nothing: what it stood for is owed again. For the sampler's thread. */
 void cpu_clocks_refund(void);
+/* When the sampler is to take its next sample, on the monotonic clock. For the sampler's thread. */
+int64_t cpu_clocks_next_sample(void);
 /* The thread has switched to a label set: it is at work. */
 void cpu_clocks_wake(Thread *thread);
 void cpu_clocks_after_fork(void);

@@ -30,19 +30,6 @@ call_o(const Exchanged *exchanged, PyObject *self, PyObject *argument)
     return exchanged->original(self, argument);
 }
 
-/* Clear the exception that is set, unless it is what a signal handler of the application's raised here by chance; -1 then. */
-static int
-clear_what_is_not_a_signals(void)
-{
-    if (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_MemoryError)
-        || PyErr_ExceptionMatches(PyExc_RecursionError)) {
-        PyErr_Clear();
-        return 0;
-    }
-    label_sets_tell();
-    return PyErr_Occurred() ? -1 : 0;
-}
-
 /* The labels of the span in a context of OpenTelemetry's, owned; NULL where there are none, with an exception of the application's. */
 static PyObject *
 labels_in(PyObject *context)
@@ -58,7 +45,7 @@ labels_in(PyObject *context)
         Py_DECREF(span);
     }
     if (labels == NULL && PyErr_Occurred()) {
-        clear_what_is_not_a_signals();  /* it has none; or its look-up, an application's own, fails */
+        label_sets_clear_failure();  /* it has none; or its look-up, an application's own, fails */
     }
     return labels;
 }
@@ -81,7 +68,7 @@ follow(PyObject *context)
     LabelSet *set = labels == NULL ? NULL : label_set_of(labels, context, own);
     int status = 0;
     if (set == NULL && PyErr_Occurred()) {
-        status = clear_what_is_not_a_signals();  /* an agent's or a baggage value's failure has been told */
+        status = label_sets_clear_failure();  /* an agent's or a baggage value's failure has been told */
     }
     Py_XDECREF(own);
     Py_XDECREF(labels);
