@@ -84,10 +84,11 @@ static int
 is_put_off(ClockedThread *thread)
 {
     int is_runnable;
-    int64_t sleeps, before = thread->sleeps;
+    int64_t sleeps, before = thread->sleeps, used_before = thread->used_when_asked;
     read_status(thread, &is_runnable, &sleeps);
     thread->sleeps = sleeps;
-    return is_runnable && sleeps >= 0 && sleeps == before;
+    thread->used_when_asked = clock_nanoseconds(thread->clock);  /* after that: it may have gone to sleep meanwhile */
+    return is_runnable && sleeps >= 0 && sleeps == before && thread->used > used_before;
 }
 
 /* Whether a processor runs a thread, as far as that can be seen from another one; it has used CPU time since the last look. */

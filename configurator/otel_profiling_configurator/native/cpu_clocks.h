@@ -27,6 +27,7 @@ typedef struct {
     int is_new;        /* it began after the sampler, and this is the first look */
     int is_unsure;     /* it is due, and may be at work */
     int64_t sleeps;    /* how often it had gone to sleep when that was last asked; -1 for never asked */
+    int64_t used_when_asked;  /* CPU time then */
 } ClockedThread;
 
 /* Those that are known; the `active` ones in front have been at work of late. */
