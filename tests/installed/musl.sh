@@ -25,7 +25,7 @@ ln -s "$wheels" "$root/src/dist"
 cd "$root/src"
 export CC="$root/bin/musl-gcc"
 # As in the Makefile: on a busy machine a process may end before its last upload has arrived.
-pytest=("$root/env/bin/pytest" -q --reruns 2)
+pytest=("$root/env/bin/pytest" -q --reruns 1)
 "${pytest[@]}" tests/installed
 "${pytest[@]}" tests/integration/test_labels.py tests/integration/test_process_exits.py tests/integration/test_host.py \
     tests/integration/test_fork_under_fire.py tests/integration/test_search.py
