@@ -1,10 +1,15 @@
 """CPU time is CPU time: what is sampled of a span adds up to what the kernel says its thread has used."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from .conftest import APPS
+
+COMPILER = os.environ.get("CC") or shutil.which("cc")
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or sys.version_info < (3, 11), reason="threads are chosen by their CPU clocks there only"
@@ -69,6 +74,20 @@ def test_requests_that_work_and_wait(run):
     waiting = sum(sample.count for sample in samples if any(frame.function == "wait" for frame in sample.stack))
     # It was a quarter when runnable threads counted as working; the CPU time there is 2 %.
     assert waiting <= 0.2 * sum(sample.count for sample in samples)
+
+
+@pytest.mark.skipif(not COMPILER, reason="needs a compiler of this C library's, which CC names")
+def test_native_thread_that_calls_many_times(run, tmp_path):
+    """Python has another state for it in each call: its CPU time is shown once, not anew with each of them."""
+    library = tmp_path / "native_calls.so"
+    source = str(APPS / "native_calls.c")
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-pthread", source, "-o", str(library)], check=True)
+    app = run("native_calls.py", str(library))
+    assert app.exit_code == 0
+    samples = app.samples_of("busy_called")
+    assert {sample.label("span_name") for sample in samples} == {"called"}
+    used = app.told["cpu_seconds"]
+    assert 0.9 * used - 0.05 <= sum(sample.count for sample in samples) / 100 <= 1.1 * used + 0.05
 
 
 @pytest.mark.usefixtures("contended")

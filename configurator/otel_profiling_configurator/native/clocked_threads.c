@@ -21,7 +21,13 @@ enum {LOOKED_AT_IN_TURN = 8};
 /* Samples without any CPU time after which a thread is one of those. */
 enum {CALM = 100};
 
+/* States that have ended are remembered for as many more: a thread of a native library may have another one for each call of Python. */
+enum {LEFT_BEHIND = 128};
+
 ClockedThreads clocked;
+
+static ClockedThread left[LEFT_BEHIND];
+static unsigned left_count;
 
 static size_t room, in_turn;
 static const void *head_seen;    /* the newest thread's state at the last look */
@@ -45,6 +51,19 @@ copy_thread_state(const void *address, PyThreadState *copy)
     return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)sizeof *copy ? 0 : -1;
 }
 
+int
+is_thread_state(const void *address, uint64_t id, PyThreadState *copy)
+{
+    if (copy_thread_state(address, copy) < 0 || copy->id != id) {
+        return 0;
+    }
+    PyThreadState before;
+    if (copy->prev == NULL) {
+        return PyInterpreterState_ThreadHead(state.interpreter) == address;
+    }
+    return copy_thread_state(copy->prev, &before) == 0 && before.next == address;
+}
+
 static void
 swap(size_t a, size_t b)
 {
@@ -56,6 +75,7 @@ swap(size_t a, size_t b)
 void
 clocked_thread_forget(size_t i)
 {
+    left[left_count++ % LEFT_BEHIND] = clocked.items[i];
     if (i < clocked.active) {
         swap(i, --clocked.active);
         i = clocked.active;
@@ -90,7 +110,7 @@ is_its_creators(clockid_t clock, const PyThreadState *copy, int *some_forgotten)
     for (size_t i = 0; i < clocked.count; i++) {
         if (clocked.items[i].clock == clock) {
             PyThreadState other;
-            int is_there = copy_thread_state(clocked.items[i].state, &other) == 0 && other.id == clocked.items[i].state_id;
+            int is_there = is_thread_state(clocked.items[i].state, clocked.items[i].state_id, &other);
             if (is_there && other.id < copy->id) {
                 return 1;
             }
@@ -99,6 +119,22 @@ is_its_creators(clockid_t clock, const PyThreadState *copy, int *some_forgotten)
         }
     }
     return 0;
+}
+
+/* What a thread with a new state has used, and is owed, for which no former state of it has been sampled. */
+static void
+begin_clock(ClockedThread *thread, int64_t now)
+{
+    thread->used = is_searched ? 0 : now;  /* what others used before there was a sampler is not owed */
+    for (unsigned i = 1; i <= LEFT_BEHIND && i <= left_count; i++) {
+        const ClockedThread *former = &left[(left_count - i) % LEFT_BEHIND];
+        if (former->clock == thread->clock && former->used <= now) {  /* else another thread's, which had the same id */
+            thread->used = former->used;
+            thread->credit = former->credit;
+            thread->is_new = 0;
+            return;
+        }
+    }
 }
 
 static int
@@ -123,11 +159,9 @@ add_thread(const void *address, const PyThreadState *copy, int *some_forgotten)
     if (used < 0 || is_its_creators(clock, copy, some_forgotten)) {
         return 0;  /* it is about to begin, or has ended: next time */
     }
-    /* What a new thread has used is owed to it; what others used before there was a sampler is not. */
-    clocked.items[clocked.count++] = (ClockedThread){
-        .state = address, .state_id = copy->id, .clock = clock, .used = is_searched ? 0 : used, .is_new = is_searched,
-        .sleeps = -1,
-    };
+    ClockedThread *thread = &clocked.items[clocked.count++];
+    *thread = (ClockedThread){.state = address, .state_id = copy->id, .clock = clock, .is_new = is_searched, .sleeps = -1};
+    begin_clock(thread, used);
     make_active(clocked.count - 1);
     return 1;
 }
@@ -258,8 +292,16 @@ clocked_threads_reset(void)
     is_searched = some_not_begun = 0;
     clocked.count = clocked.active = in_turn = 0;
     head_seen = NULL;
+    left_count = 0;
     process_used = clock_nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     unexplained = 0;
+}
+
+void
+clocked_threads_search(void)
+{
+    head_seen = NULL;
+    some_not_begun = 1;
 }
 
 void

@@ -150,7 +150,8 @@ static int
 choose_one(ClockedThread *thread)
 {
     PyThreadState copy;
-    if (copy_thread_state(thread->state, &copy) < 0 || copy.id != thread->state_id) {
+    if (!is_thread_state(thread->state, thread->state_id, &copy)) {
+        clocked_threads_search();  /* it may only seem so: other states come and go */
         return 0;
     }
     int64_t one = atomic_load(&period), times = times_due(thread);

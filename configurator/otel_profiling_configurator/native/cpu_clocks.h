@@ -40,6 +40,11 @@ extern ClockedThreads clocked;
 
 /* Copy a thread's state; -1 where there is none any more. */
 int copy_thread_state(const void *address, PyThreadState *copy);
+/* Copy the state that had this id; whether it is still a thread's. Memory that has been freed may look as before, but the state before it
+ * leads there no more. */
+int is_thread_state(const void *address, uint64_t id, PyThreadState *copy);
+/* Search all states at the next look, not only those in front of known ones. */
+void clocked_threads_search(void);
 /* Begin anew, with no thread known. */
 void clocked_threads_reset(void);
 /* This is a forked child. */
