@@ -128,10 +128,12 @@ begin_clock(ClockedThread *thread, int64_t now)
     thread->used = is_searched ? 0 : now;  /* what others used before there was a sampler is not owed */
     for (unsigned i = 1; i <= LEFT_BEHIND && i <= left_count; i++) {
         const ClockedThread *former = &left[(left_count - i) % LEFT_BEHIND];
-        if (former->clock == thread->clock && former->used <= now) {  /* else another thread's, which had the same id */
-            thread->used = former->used;
-            thread->credit = former->credit;
-            thread->is_new = 0;
+        if (former->clock == thread->clock) {
+            if (former->used <= now) {  /* else it was another thread's, which had the same id */
+                thread->used = former->used;
+                thread->credit = former->credit;
+                thread->is_new = 0;
+            }
             return;
         }
     }
