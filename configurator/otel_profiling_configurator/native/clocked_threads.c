@@ -44,7 +44,7 @@ cpu_clock(unsigned long native_id)
     return (clockid_t)(~(unsigned)native_id << 3 | 6);
 }
 
-int
+static int
 copy_thread_state(const void *address, PyThreadState *copy)
 {
     struct iovec local = {copy, sizeof *copy}, remote = {(void *)address, sizeof *copy};
@@ -206,6 +206,7 @@ clocked_thread_look_at(ClockedThread *thread)
     thread->advanced = used - thread->used;
     thread->used = used;
     thread->credit += thread->advanced;
+    unexplained -= thread->advanced;
     thread->calm = thread->advanced > 0 ? 0 : thread->calm + 1;
     return 1;
 }
@@ -220,7 +221,6 @@ look_at_calm(size_t from, size_t to)
             to--;
         }
         else if (clocked.items[i].advanced > 0) {
-            unexplained -= clocked.items[i].advanced;
             make_active(i);
         }
     }
@@ -257,7 +257,6 @@ clocked_threads_look(const void *head, int64_t least)
             clocked_thread_forget(i--);
             continue;
         }
-        unexplained -= clocked.items[i].advanced;
         if (clocked.items[i].calm > CALM && clocked.count > ALWAYS_LOOKED_AT) {
             swap(i--, --clocked.active);
         }
@@ -266,16 +265,6 @@ clocked_threads_look(const void *head, int64_t least)
     if (clocked.count > clocked.active) {
         look_at_others(least);
     }
-}
-
-int
-clocked_thread_look_again(ClockedThread *thread)
-{
-    if (!clocked_thread_look_at(thread)) {
-        return 0;
-    }
-    unexplained -= thread->advanced;
-    return 1;
 }
 
 void

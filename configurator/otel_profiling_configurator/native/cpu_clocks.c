@@ -209,7 +209,7 @@ choose_who_goes_on(void)
         if (!thread->is_unsure) {
             continue;
         }
-        int is_there = clocked_thread_look_again(thread);
+        int is_there = clocked_thread_look_at(thread);
         if (is_there) {
             /* If the sampler was kept waiting, what it met is whoever went to sleep. */
             is_runnable = 0;

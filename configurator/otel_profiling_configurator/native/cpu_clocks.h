@@ -38,8 +38,6 @@ typedef struct {
 
 extern ClockedThreads clocked;
 
-/* Copy a thread's state; -1 where there is none any more. */
-int copy_thread_state(const void *address, PyThreadState *copy);
 /* Copy the state that had this id; whether it is still a thread's. Memory that has been freed may look as before, but the state before it
  * leads there no more. */
 int is_thread_state(const void *address, uint64_t id, PyThreadState *copy);
@@ -54,8 +52,6 @@ void clocked_threads_after_fork(void);
 void clocked_threads_look(const void *head, int64_t least);
 /* Read a thread's clock; whether the thread is still there. */
 int clocked_thread_look_at(ClockedThread *thread);
-/* The same between two samples, as CPU time that is accounted for. */
-int clocked_thread_look_again(ClockedThread *thread);
 void clocked_thread_forget(size_t place);
 /* The place of the thread with this state; `clocked.count` where it is not known. */
 size_t clocked_thread_find(const void *address);
