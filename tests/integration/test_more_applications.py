@@ -60,14 +60,14 @@ SERVERS = {
         GRANIAN_ASGI,
         STARLETTE,
         environment=NO_COMMANDS,
-        spans_lost_at_exit=True,
+        leaves_at_once=True,
     ),
     "granian-wsgi": Server(
         "granian flask opentelemetry.instrumentation.flask",
         GRANIAN_WSGI,
         FLASK,
         environment=NO_COMMANDS,
-        spans_lost_at_exit=True,
+        leaves_at_once=True,
     ),
     "grpc-sync": Server("grpc opentelemetry.instrumentation.grpc", "grpc_sync_app.py {port}", GRPC, grpc_client),
     "waitress": Server(
@@ -88,7 +88,7 @@ SERVERS = {
         "quart hypercorn opentelemetry.instrumentation.asgi", "-m hypercorn --bind 127.0.0.1:{port} quart_app:app", QUART
     ),
     "sanic": Server("sanic opentelemetry.instrumentation.sanic", "sanic_app.py {port}", SANIC),
-    "robyn": Server("robyn", "robyn_app.py {port}", ROBYN, spans_lost_at_exit=True),
+    "robyn": Server("robyn", "robyn_app.py {port}", ROBYN, leaves_at_once=True),
     "sqlalchemy": Server(SQLALCHEMY, SQLALCHEMY_APP, BY_ROUTE, environment=NO_COMMANDS),
     "rq": Server(
         "rq",
@@ -127,7 +127,7 @@ COMMANDS = {
         GRANIAN_ASGI,
         STARLETTE,
         span_above="python -m granian",
-        spans_lost_at_exit=True,
+        leaves_at_once=True,
     ),
     "uvicorn": Server(SQLALCHEMY, SQLALCHEMY_APP, BY_ROUTE, span_above="python -m uvicorn"),
     "quart": Server("quart opentelemetry.instrumentation.asgi", QUART_CLI, QUART, span_above="run", ends_with=QUART_ENDS_WITH),

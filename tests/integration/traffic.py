@@ -111,8 +111,8 @@ class Server:
     """Whether it does work beside its requests."""
     request_seconds: float = REQUEST_SECONDS
     """CPU time of one request."""
-    spans_lost_at_exit: bool = False
-    """Whether its workers leave without sending what the SDK has not sent yet, with or without us."""
+    leaves_at_once: bool = False
+    """Whether its workers leave without `atexit`, so that what the SDK and the agent have not sent yet is lost."""
     span_above: str = ""
     """The name of a span that the whole server is in, which is nobody's request."""
 
@@ -123,7 +123,7 @@ def run_server(server: Server, requests: list[str], receiver: Receiver) -> Run:
     variables = {
         "PYTHONPATH": os.pathsep.join(map(str, (FRAMEWORKS, APPS))),
         "OTEL_PROFILING_SAMPLE_RATE": ACCURACY_SAMPLE_RATE,
-        **({"OTEL_BSP_SCHEDULE_DELAY": "300"} if server.spans_lost_at_exit else {}),
+        **({"OTEL_BSP_SCHEDULE_DELAY": "300", "OTEL_PROFILING_UPLOAD_INTERVAL": "1s"} if server.leaves_at_once else {}),
         **{name: value.format(port=port) for name, value in server.environment.items()},
     }
     with server.beside(port):
@@ -143,11 +143,14 @@ def run_server(server: Server, requests: list[str], receiver: Receiver) -> Run:
             if server.listens:
                 wait_until_listening(port, process)
             send_all(server, port, requests)
-            if server.spans_lost_at_exit:
+            if server.leaves_at_once:
                 names = {name for _, name in server.routes.values()}
                 wait_until(
                     lambda: sum(span.name in names for span in receiver.spans(SERVICE)) == len(requests), "the requests' spans"
                 )
+                # The upload that comes next may have begun before the last request's samples were taken.
+                sent = len(receiver.pushes())
+                wait_until(lambda: len(receiver.pushes()) >= sent + 2, "the requests' samples")
             process.send_signal(server.stop)
             output, errors = process.communicate(timeout=30)
             served = True
