@@ -65,6 +65,14 @@ def test_many_threads_that_wait(run):
     assert sum(sample.count for sample in waiting) <= 10  # their start is work, too
 
 
+def test_work_after_nothing_was_to_do(run):
+    """A sampler that has slept through seconds of nothing is there when work begins: each span of 20 ms has its samples."""
+    app = run("after_idle.py")
+    assert_samples_are_cpu_time(app)
+    sampled = {sample.label("span_id") for sample in app.samples_of("busy_moments")}
+    assert len(sampled) >= 0.9 * sum(span.name == "busy_moments" for span in app.spans)
+
+
 @pytest.mark.usefixtures("contended")
 def test_requests_that_work_and_wait(run):
     """Four threads that work for 2 ms and wait for 10: their samples add up to their clocks, and are of the work."""

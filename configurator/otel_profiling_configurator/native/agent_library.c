@@ -38,8 +38,8 @@ enum {SAMPLES_WITHOUT = 16};
 /* Copies after the second one for which a switch waits, too: by then the top of the stack is read. */
 enum {COPIES_OF_TOP = 8};
 
-/* Samples by which one is recorded, however busy the processors are, as `samples` counts them: by the clocks each twice. */
-enum {SAMPLES_TO_RECORD = 4};
+/* Samples by which one is recorded, however busy the processors are, as `samples` counts them: by the clocks each two or three times. */
+enum {SAMPLES_TO_RECORD = 6};
 
 /* CPU time of the process after which the sampler must have been seen to copy a state, in seconds: hundreds of samples. */
 enum {SECONDS_UNSEEN = 5};
@@ -62,6 +62,7 @@ static _Thread_local int is_sampler;
 static _Atomic int uses_clocks;
 static const void *head_address;            /* of the pointer to the newest thread's state, by which a sample begins */
 static _Thread_local int has_slept;         /* the sampler, until a sample is due */
+static _Thread_local int has_waited;        /* until somebody was due, for the last sample */
 static _Thread_local int reads_gil;         /* the next thing that it copies is who holds the GIL */
 static _Thread_local Thread *being_read;    /* whose stack the sampler has begun to read */
 static _Thread_local int copies_left;       /* until its top is read */
@@ -123,9 +124,11 @@ lead(const struct iovec *local, const struct iovec *remote)
         return 0;  /* something else, which it reads before its first sample */
     }
     head_address = remote->iov_base;
-    atomic_fetch_add(&samples, 1);
+    atomic_fetch_add(&samples, 1);  /* the last one is over: the sampler may not have slept since */
     being_read = NULL;
     first = cpu_clocks_choose(first);
+    atomic_fetch_add(&samples, 1);
+    has_waited = 1;
     memcpy(local->iov_base, &first, sizeof first);
     reads_gil = 1;
     return 1;
@@ -170,6 +173,16 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
     }
 }
 
+/* Have the sampler give up the sample that it takes, as it does where it can't read something. */
+static ssize_t
+give_up(int error)
+{
+    being_read = NULL;
+    cpu_clocks_refund();
+    errno = error;
+    return -1;
+}
+
 static ssize_t
 read_and_replace(pid_t process, const struct iovec *local, unsigned long locals, const struct iovec *remote,
                  unsigned long remotes, unsigned long flags)
@@ -183,17 +196,10 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     }
     ssize_t copied = process_vm_readv(process, local, locals, remote, remotes, flags);
     if (being_read != NULL && atomic_load(&being_read->is_between) == LEFT) {
-        /* The sampler was stopped in the middle, and what it has read since may be another span's. It gives the sample up. */
-        being_read = NULL;
-        cpu_clocks_refund();
-        errno = EFAULT;
-        return -1;
+        return give_up(EFAULT);  /* the sampler was stopped in the middle, and what it has read since may be another span's */
     }
-    if (copied < 0 && atomic_load(&uses_clocks)) {
-        /* The stack changed while it was being read, as it does where functions are short. The sampler gives the sample up here, too. */
-        int error = errno;
-        cpu_clocks_refund();
-        errno = error;
+    if (copied < 0) {
+        return give_up(errno);  /* the stack changed while it was being read, as it does where functions are short */
     }
     if (being_read != NULL && --copies_left == 0) {
         atomic_store(&being_read->is_between, 0);
@@ -218,18 +224,14 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
 static int
 sleep_between(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
 {
-    struct timespec until;
     if (is_sampler) {
         /* Between samples it sleeps until the next one is due, which takes as many nanoseconds only by chance: that costs one sample. */
         has_slept = time->tv_sec != 0 || time->tv_nsec != BEFORE_NEXT_SEARCH;
         atomic_fetch_add(&samples, 1);
         being_read = NULL;
-        if (has_slept && flags == 0 && atomic_load(&uses_clocks)) {
-            int64_t next = cpu_clocks_next_sample();
-            until = (struct timespec){next / 1000000000, next % 1000000000};
-            clock = CLOCK_MONOTONIC;
-            flags = TIMER_ABSTIME;
-            time = &until;
+        if (has_slept && has_waited && atomic_load(&uses_clocks)) {
+            has_waited = 0;
+            return 0;  /* it sleeps where its sample begins */
         }
     }
     return clock_nanosleep(clock, flags, time, left);
@@ -389,7 +391,7 @@ agent_library_after_fork(void)
     atomic_store(&writing, 0);
     atomic_store(&uses_clocks, 0);
     being_read = NULL;
-    is_sampler = has_slept = reads_gil = 0;
+    is_sampler = has_slept = has_waited = reads_gil = 0;
 }
 
 #else

@@ -13,7 +13,9 @@
  * Where the sampler itself takes the processor from a thread, it steps aside for a moment and sees who goes on. A thread that is due
  * for very long and is never seen at work is sampled wherever it is, so that what its samples add up to is its clock.
  *
- * All of it is called on the sampler's thread, without the GIL, but for `cpu_clocks_start` and `cpu_clocks_wake`.
+ * Between samples the sampler sleeps here, until somebody is due: most looks at a process that does little find nobody.
+ *
+ * All of it is called on the sampler's thread, without the GIL, but for `cpu_clocks_start`, `cpu_clocks_end` and `cpu_clocks_wake`.
  */
 
 #include "cpu_clocks.h"
@@ -55,7 +57,12 @@ static struct {
 static size_t due_count, due_now;
 static int64_t times_left;
 
+/* Looks that find nobody due before the sampler is let go on: to have its agent stopped it must be in its own code, and each time it
+ * gets there costs as much as many looks. */
+enum {MOST_LOOKS = 10};
+
 static _Atomic int64_t period;        /* in nanoseconds; 0 while all threads are sampled */
+static _Atomic int is_ending;         /* the agent is about to be stopped */
 static _Atomic unsigned long starts;  /* agents that have begun */
 static unsigned long started;         /* that this thread has seen */
 static int64_t looked_at;             /* on the monotonic clock */
@@ -261,6 +268,39 @@ settle(void)
     due_count = due_now = 0;
 }
 
+/* When to look next, on the monotonic clock. The agent's own intervals are random, and many are so long that work of twice a period is
+ * missed, or so short that nobody is due. Here they are a period, give or take a half, so that what an application does in turns of
+ * such a length does not go on in step with it. */
+static int64_t
+next_look(void)
+{
+    static int64_t next;
+    static uint32_t random = 2463534242;  /* Marsaglia's xorshift */
+    random ^= random << 13;
+    random ^= random >> 17;
+    random ^= random << 5;
+    int64_t one = atomic_load(&period), now = clock_nanoseconds(CLOCK_MONOTONIC);
+    next += one / 2 + random % (one + 1);
+    if (next < now + one / 4 || next > now + 2 * one) {
+        next = now + one / 4;  /* it is late, or has just begun */
+    }
+    return next;
+}
+
+static void
+choose(void)
+{
+    take_awake();
+    clocked_threads_look(PyInterpreterState_ThreadHead(state.interpreter), atomic_load(&period) / 4);
+    int64_t now = clock_nanoseconds(CLOCK_MONOTONIC), elapsed = now - looked_at;
+    looked_at = now;
+    times_left = MOST_TIMES;
+    int some_unsure = choose_at_work(elapsed);
+    for (int i = 0; i < TIMES_ASIDE && some_unsure; i++) {
+        some_unsure = choose_who_goes_on();
+    }
+}
+
 const void *
 cpu_clocks_choose(const void *head)
 {
@@ -271,15 +311,14 @@ cpu_clocks_choose(const void *head)
         reset();
     }
     settle();
-    take_awake();
-    clocked_threads_look(head, atomic_load(&period) / 4);
-    int64_t now = clock_nanoseconds(CLOCK_MONOTONIC), elapsed = now - looked_at;
-    looked_at = now;
-    due_count = due_now = 0;
-    times_left = MOST_TIMES;
-    int some_unsure = choose_at_work(elapsed);
-    for (int i = 0; i < TIMES_ASIDE && some_unsure; i++) {
-        some_unsure = choose_who_goes_on();
+    for (int looks = 0; due_count == 0 && looks < (atomic_load(&is_ending) ? 1 : MOST_LOOKS); looks++) {
+        int64_t next = next_look();
+        struct timespec until = {next / 1000000000, next % 1000000000};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+        if (atomic_load(&period) == 0) {
+            break;
+        }
+        choose();
     }
     return due_count == 0 ? NULL : due[0].state;
 }
@@ -308,24 +347,6 @@ cpu_clocks_refund(void)
     is_given_up = 1;
 }
 
-/* The agent's own intervals are random, and many are so long that work of twice a period is missed, or so short that nobody is due. Here
- * they are a period, give or take a half, so that what an application does in turns of such a length does not go on in step with it. */
-int64_t
-cpu_clocks_next_sample(void)
-{
-    static _Thread_local int64_t next;
-    static _Thread_local uint32_t random = 2463534242;  /* Marsaglia's xorshift */
-    random ^= random << 13;
-    random ^= random >> 17;
-    random ^= random << 5;
-    int64_t one = atomic_load(&period), now = clock_nanoseconds(CLOCK_MONOTONIC);
-    next += one / 2 + random % (one + 1);
-    if (next < now + one / 4 || next > now + 2 * one) {
-        next = now + one / 4;  /* it is late, or has just begun */
-    }
-    return next;
-}
-
 void
 cpu_clocks_wake(Thread *thread)
 {
@@ -342,8 +363,15 @@ int
 cpu_clocks_start(int64_t sampling_period)
 {
     atomic_store(&period, sampling_period);
+    atomic_store(&is_ending, 0);
     atomic_fetch_add(&starts, 1);
     return 1;
+}
+
+void
+cpu_clocks_end(void)
+{
+    atomic_store(&is_ending, 1);
 }
 
 void
@@ -359,9 +387,9 @@ cpu_clocks_after_fork(void)
 const void *cpu_clocks_choose(const void *head) { return head; }
 int cpu_clocks_next(const void *address, const void **next) { return 0; }
 void cpu_clocks_refund(void) {}
-int64_t cpu_clocks_next_sample(void) { return 0; }
 void cpu_clocks_wake(Thread *thread) {}
 int cpu_clocks_start(int64_t sampling_period) { return 0; }
+void cpu_clocks_end(void) {}
 void cpu_clocks_after_fork(void) {}
 
 #endif

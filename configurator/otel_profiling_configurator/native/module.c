@@ -142,6 +142,7 @@ static PyObject *
 leave_agent(PyObject *module, PyObject *remove)
 {
     leave_aliases(PyObject_IsTrue(remove) > 0);
+    cpu_clocks_end();
     Py_RETURN_NONE;
 }
 

@@ -213,14 +213,15 @@ void agent_library_after_fork(void);
 /* Have samples be taken of threads that have used CPU time, a sample for each period, in nanoseconds; 0: of all threads. Returns
  * whether that can be had. */
 int cpu_clocks_start(int64_t period);
-/* A sample begins: return the state that the sampler is to read first, instead of the newest one. For the sampler's thread. */
+/* The agent is about to be stopped: let its sampler go on after each look. */
+void cpu_clocks_end(void);
+/* The sampler begins a sample: return the state that it is to read first instead of the newest one, as soon as somebody is due, or NULL
+ * for none after some looks. For the sampler's thread, which sleeps here. */
 const void *cpu_clocks_choose(const void *head);
 /* The sampler has copied a state: whether it is to read another one next than that leads to. For the sampler's thread. */
 int cpu_clocks_next(const void *address, const void **next);
 /* The sample that has begun comes to nothing: what it stood for is owed again. For the sampler's thread. */
 void cpu_clocks_refund(void);
-/* When the sampler is to take its next sample, on the monotonic clock. For the sampler's thread. */
-int64_t cpu_clocks_next_sample(void);
 /* The thread has switched to a label set: it is at work. */
 void cpu_clocks_wake(Thread *thread);
 void cpu_clocks_after_fork(void);
