@@ -211,6 +211,14 @@ class _Activation:
             labels,
             self._form(),
         )
+        beyond = [name for name in self._identity(sys.maxsize)[1] if name not in labels]
+        if beyond:
+            logger.warning(
+                "profiles have %d labels at most, so they lack the resource's %s: OTEL_PROFILING_RESOURCE_LABELS says "
+                "which they have",
+                settings.MAX_LABELS,
+                ", ".join(beyond),
+            )
 
     def _report(self) -> str:
         """Say how things stand, for whoever asks by a signal."""
@@ -276,8 +284,8 @@ class _Activation:
             logger.warning("baggage %r becomes no label: %r is set by the resource or by the environment", key, names[key])
         return {key: name for key, name in names.items() if name not in static}
 
-    def _identity(self) -> tuple[str, dict[str, str]]:
-        """Return the application's name and the labels of every profile, from the provider's current resource."""
+    def _identity(self, most: int = settings.MAX_LABELS) -> tuple[str, dict[str, str]]:
+        """Return the application's name and at most so many labels for every profile, from the provider's current resource."""
         attributes: Mapping[str, Any] = getattr(getattr(self._provider, "resource", None), "attributes", None) or {}
         process = os.getpid()
         # A resource names no process by default, and may still name the one that forked this one.
@@ -286,7 +294,7 @@ class _Activation:
         return (
             label_value(self._settings.application_name or resource_labels.service_name(attributes)),
             resource_labels.static_labels(
-                attributes, self._settings.resource_labels, self._settings.labels, self._settings.instance_id
+                attributes, self._settings.resource_labels, self._settings.labels, self._settings.instance_id, most
             ),
         )
 

@@ -73,14 +73,16 @@ def static_labels(
     wanted: Mapping[str, str] | None,
     static: Mapping[str, str],
     instance_in_environment: str = "",
+    most: int = MAX_LABELS,
 ) -> dict[str, str]:
-    """Return the labels of every profile of this process, at most `MAX_LABELS`.
+    """Return the labels of every profile of this process.
 
     Args:
         attributes: The resource's attributes.
         wanted: Attribute to label name, an empty name standing for the usual one; None for `DEFAULT_RESOURCE_LABELS`.
         static: Labels that the user set; they win over those from the resource.
         instance_in_environment: The instance id that ``OTEL_RESOURCE_ATTRIBUTES`` names; empty for none.
+        most: How many there may be; the resource's last ones are left out.
     """
     labels = {name: label_value(value) for name, value in static.items() if value}
     for attribute, renamed in (DEFAULT_RESOURCE_LABELS if wanted is None else wanted).items():
@@ -93,6 +95,6 @@ def static_labels(
             name = renamed or USUAL_NAMES.get(attribute) or label_name(attribute)
         except ValueError:
             continue
-        if len(labels) < MAX_LABELS:
+        if len(labels) < most:
             labels.setdefault(name, label_value(value))
     return labels

@@ -580,6 +580,19 @@ def test_identity(pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch) -> None
     assert agent["tags"] == {"region": "eu", "service_namespace": "web", "pod": "shop-1"}
 
 
+def test_more_labels_than_are_sent(
+    pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which of the resource's are left out is said, once, with the setting that chooses."""
+    monkeypatch.setenv("OTEL_PROFILING_LABELS", ",".join(f"l{n}=v" for n in range(15)))
+    resource = Resource({"service.namespace": "web", "service.version": "1", "k8s.pod.name": "shop-1"})
+    trace.set_tracer_provider(TracerProvider(resource=resource, shutdown_on_exit=False))
+    activate()
+    assert len(pyroscope.agents[0]["tags"]) == 16
+    (warning,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert "lack the resource's service_version, pod: OTEL_PROFILING_RESOURCE_LABELS" in warning
+
+
 def test_identity_that_the_user_set(
     global_provider: TracerProvider, pyroscope: Pyroscope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
