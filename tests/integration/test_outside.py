@@ -7,11 +7,15 @@ import shutil
 import struct
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections import Counter
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+from .. import refusing
 from ..context_reader import Reader, is_supported
 from .apps.outside import CELLS, END
 from .conftest import APPS, SERVICE, bin_path, environment
@@ -24,6 +28,10 @@ pytestmark = [
 
 OF_UPSTREAM = ("Configuration of profiling not loaded, configurator already loaded",)
 """What `opentelemetry-instrument` says where both of our distributions are installed as they are here."""
+
+
+INSTRUMENTED = (bin_path("opentelemetry-instrument"), sys.executable)
+"""What the application is started by."""
 
 
 def can_trace():
@@ -67,12 +75,12 @@ def outside(receiver, tmp_path):
     """Start an application; it is told to end, and has to do so well, when the test is over."""
     with contextlib.ExitStack() as undo:
 
-        def outside(way, **variables):
+        def outside(way, before=(), command=INSTRUMENTED, **variables):
             file = tmp_path / "cells"
             file.write_bytes(bytes(CELLS * 16))
             words = memoryview(mmap.mmap(undo.enter_context(file.open("r+b")).fileno(), 0)).cast("Q")
             process = subprocess.Popen(
-                [bin_path("opentelemetry-instrument"), sys.executable, str(APPS / "outside.py"), way, str(file)],
+                [*before, *command, str(APPS / "outside.py"), way, str(file)],
                 # What is freed is overwritten at once, so that a record would be seen that is.
                 env=environment(receiver, **{"MALLOC_PERTURB_": "165", "OTEL_PROFILING_AGENT_ENABLED": "false", **variables}),
                 stdout=subprocess.PIPE,
@@ -80,7 +88,11 @@ def outside(receiver, tmp_path):
                 text=True,
             )
             undo.callback(process.kill)
-            assert process.stdout.readline() == "begun\n", process.communicate()
+            if process.stdout.readline() != "begun\n":
+                output, errors = process.communicate()
+                if process.returncode == refusing.NOT_HERE:
+                    pytest.skip("no system call can be refused here")
+                raise AssertionError((output, errors))
             return Application(process, words)
 
         yield outside
@@ -175,16 +187,32 @@ def test_process_context(outside, sampler):
     assert flags == {1 if sampler == "always_on" else 0}
 
 
-def test_forked_child(outside, stops):
-    """The child publishes a context of its own, and its records are those of its own spans."""
-    application = outside("fork", PYTHONWARNINGS="ignore::DeprecationWarning")  # CPython's own, of a fork beside threads
-    parent = application.reader
-    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+def under(refused):
+    """What has the kernel refuse these system calls to the rest of the command."""
+    return (sys.executable, refusing.__file__, refused)
+
+
+FORKING = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
+"""CPython's own, of a fork beside threads."""
+
+
+def wait_for_child(application):
+    """Return the process id of an application's forked child that is at work."""
+    pid = application.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children")
     while not (child := children.read_text().split()) or not any(application.cells().values()):
         assert application.process.poll() is None, application.process.communicate()
+    return int(child[0])
+
+
+def test_forked_child(outside, stops):
+    """The child publishes a context of its own, and its records are those of its own spans."""
+    application = outside("fork", **FORKING)
+    parent = application.reader
+    child = wait_for_child(application)
     before = parent.process_context()
     parent.close()
-    application.reader = Reader(int(child[0]))
+    application.reader = Reader(child)
     context = application.reader.process_context()
     assert context.published_at > before.published_at
     assert context.resource.keys() == before.resource.keys()
@@ -206,12 +234,55 @@ def test_switched_off(outside):
     finish(application)
 
 
-def test_without_pyroscope(outside, tmp_path):
+def test_system_that_refuses(outside):
+    """Where neither files in memory nor names can be had, no process context is found, in a forked child either; the
+    application works, and nothing is said."""
+    application = outside("fork", under("memfd_create,prctl"), **FORKING)
+    child = Reader(wait_for_child(application))
+    assert application.reader.process_context() is None
+    assert child.process_context() is None
+    child.close()
+    finish(application)
+
+
+def test_broken_pyroscope(outside, tmp_path):
     """Where pyroscope-io can't be imported and no agent is wanted, records are there all the same, and nothing is said."""
     (tmp_path / "pyroscope").mkdir()
     (tmp_path / "pyroscope/__init__.py").write_text("raise ImportError('left out by the test')\n")
     application = outside("threads", PYTHONPATH=str(tmp_path))
     found = stop_often(application, 20)
+    finish(application)
+    assert found["right"] == found.total(), found
+
+
+@pytest.fixture(scope="module")
+def without_pyroscope(tmp_path_factory):
+    """The interpreter of an environment that has everything which is installed here, but no pyroscope-io."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    places = [sysconfig.get_paths(vars={"base": base, "platbase": base})["purelib"] for base in (sys.prefix, str(folder))]
+    here, there = map(Path, places)
+    left_out = {file.parts[0] for file in distribution("pyroscope-io").files if file.parts[0] != ".."}
+    assert left_out
+    for entry in here.iterdir():
+        if entry.name not in left_out and not (there / entry.name).exists():
+            (there / entry.name).symlink_to(entry)
+    check = (
+        "import importlib.metadata as m; print([d.name for d in m.distributions() if 'pyroscope' in d.name]); import pyroscope"
+    )
+    done = subprocess.run([python, "-c", check], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n"
+    assert "No module named 'pyroscope'" in done.stderr
+    return str(python)
+
+
+def test_without_pyroscope(outside, without_pyroscope):
+    """Where pyroscope-io is not installed at all and no agent is wanted, spans are there all the same, and nothing is said."""
+    instrument = "from opentelemetry.instrumentation.auto_instrumentation import run; run()"
+    application = outside("asyncio", command=(without_pyroscope, "-c", instrument, without_pyroscope))
+    found = stop_often(application, 20)
+    assert application.reader.process_context().resource["service.name"].value.string_value == SERVICE
     finish(application)
     assert found["right"] == found.total(), found
 

@@ -83,12 +83,12 @@ def mappings():
     found = []
     with open("/proc/self/maps") as maps:
         lines = [line.removesuffix(" (deleted)\\n").split(maxsplit=5) for line in maps]
-    for addresses, access, *_, name in (line if len(line) > 5 else [*line, ""] for line in lines):
+    for addresses, *_, name in (line if len(line) > 5 else [*line, ""] for line in lines):
         start, end = (int(address, 16) for address in addresses.split("-"))
         if "OTEL_CTX" in name:
             found.append((start, name))
-        elif not name and access == "rw-p":
-            found += [(page, "") for page in range(start, end, mmap.PAGESIZE) if read(page, 8) == b"OTEL_CTX"]
+        elif not name and end - start == mmap.PAGESIZE and read(start, 8) == b"OTEL_CTX":
+            found.append((start, ""))
     return found
 
 
