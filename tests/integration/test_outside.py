@@ -135,7 +135,14 @@ def stop_often(application, count):
                     found[judge(record, span_id)] += 1
                 elif record is not None and judge(record, 0) == "torn" and record.attributes[0] != "not yet named":
                     found["torn between steps"] += 1
+    print(f"{stops} stops: {dict(found)}")
     return found
+
+
+def assert_right(found, share=0.995):
+    """So many of the records are those of the spans whose functions ran, and none is torn or freed."""
+    assert found["right"] >= share * found.total(), found
+    assert not any(word.startswith("torn") for word in found), found
 
 
 LIBRARIES = {"greenlets": "greenlet", "gevent": "gevent", "trio": "trio", "uvloop": "uvloop"}
@@ -147,11 +154,10 @@ def test_stopped_again_and_again(outside, stops, way):
     if way in LIBRARIES:
         pytest.importorskip(LIBRARIES[way])
     application = outside(way)
+    print(way, end=": ")
     found = stop_often(application, stops)
-    print(way, dict(found))
     finish(application)
-    assert found["right"] >= 0.995 * found.total(), found
-    assert not any(word.startswith("torn") for word in found), found
+    assert_right(found)
 
 
 def test_agent_beside(outside, stops):
@@ -159,7 +165,7 @@ def test_agent_beside(outside, stops):
     application = outside("asyncio", OTEL_PROFILING_AGENT_ENABLED="true")
     found = stop_often(application, stops)
     finish(application)
-    assert found["right"] >= 0.995 * found.total(), found
+    assert_right(found)
 
 
 @pytest.mark.parametrize("sampler", ["always_on", "always_off"])
@@ -218,7 +224,7 @@ def test_forked_child(outside, stops):
     assert context.resource.keys() == before.resource.keys()
     found = stop_often(application, stops)
     finish(application)
-    assert found["right"] == found.total(), found
+    assert_right(found, 1)
 
 
 def test_switched_off(outside):
@@ -252,7 +258,7 @@ def test_broken_pyroscope(outside, tmp_path):
     application = outside("threads", PYTHONPATH=str(tmp_path))
     found = stop_often(application, 20)
     finish(application)
-    assert found["right"] == found.total(), found
+    assert_right(found, 1)
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +290,7 @@ def test_without_pyroscope(outside, without_pyroscope):
     found = stop_often(application, 20)
     assert application.reader.process_context().resource["service.name"].value.string_value == SERVICE
     finish(application)
-    assert found["right"] == found.total(), found
+    assert_right(found, 1)
 
 
 def test_gdb(outside, tmp_path):
@@ -292,6 +298,8 @@ def test_gdb(outside, tmp_path):
     gdb = shutil.which("gdb")
     if gdb is None:
         pytest.skip("gdb is not installed")
+    if "musl" in (sysconfig.get_config_var("SOABI") or ""):
+        pytest.skip("gdb finds thread-locals with the help of glibc's libthread_db only")
     application = outside("asyncio")
     while not any(application.cells().values()):
         assert application.process.poll() is None, application.process.communicate()
