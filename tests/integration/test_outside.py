@@ -65,6 +65,11 @@ class Application:
         self.words = words
         self.reader = Reader(process.pid)
 
+    def assert_runs(self):
+        """It has not ended. Not asked by `Popen.poll`, which would take the reader's news of a stopped thread for the end."""
+        state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state not in ("Z", "X"), self.process.communicate()
+
     def cells(self):
         """For each thread of the application that takes part, its id and the id of the span whose function it is in, or 0."""
         return {self.words[2 * i]: self.words[2 * i + 1] for i in range(END) if self.words[2 * i]}
@@ -122,7 +127,7 @@ def stop_often(application, count):
     """
     reader, found, pointer, stops = application.reader, Counter(), None, 0
     while stops < count:
-        assert application.process.poll() is None, application.process.communicate()
+        application.assert_runs()
         with reader.stopped() as threads:
             cells = application.cells()
             # As readers do: the process context tells that there is something to be looked for.
@@ -207,7 +212,7 @@ def wait_for_child(application):
     pid = application.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children")
     while not (child := children.read_text().split()) or not any(application.cells().values()):
-        assert application.process.poll() is None, application.process.communicate()
+        application.assert_runs()
     return int(child[0])
 
 
@@ -232,7 +237,7 @@ def test_switched_off(outside):
     application = outside("asyncio", OTEL_PROFILING_THREAD_CONTEXT="false")
     reader = application.reader
     while not any(application.cells().values()):
-        assert application.process.poll() is None, application.process.communicate()
+        application.assert_runs()
     with reader.stopped() as threads:
         pointer = reader.find_pointer()
         assert [reader.record(thread, pointer) for thread in threads] == [None] * len(threads)
@@ -302,7 +307,7 @@ def test_gdb(outside, tmp_path):
         pytest.skip("gdb finds thread-locals with the help of glibc's libthread_db only")
     application = outside("asyncio")
     while not any(application.cells().values()):
-        assert application.process.poll() is None, application.process.communicate()
+        application.assert_runs()
     seen, pattern = [], re.compile(r"(?m)^Thread \d+ \(.*LWP (\d+)\).*:\n\$\d+ = .*(0x\w+)$")
     asked = [
         f"shell cp {tmp_path}/cells {tmp_path}/copy",
