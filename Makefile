@@ -79,7 +79,8 @@ docs-test: $(VENV)/ready
 integration: $(VENV)/ready
 	$(VENV)/bin/pytest $(PROCESSES) tests/integration
 
-NATIVE_TESTS := $(addprefix tests/unit/configurator/test_,native.py aliases.py contexts.py following.py greenlets.py baggage_labels.py)
+NATIVE_TESTS := $(addprefix tests/unit/configurator/test_,native.py aliases.py contexts.py following.py greenlets.py baggage_labels.py \
+	thread_context.py process_context.py)
 ASAN := build/asan-$(TAG)
 REFLEAK := build/refleak
 

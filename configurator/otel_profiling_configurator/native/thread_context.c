@@ -159,6 +159,32 @@ put_attributes(ContextRecord *record, PyObject *pairs)
     }
 }
 
+static int
+raise_now(void *exception)
+{
+    PyObject *error = exception;
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
+    return -1;
+}
+
+/* The exception that is set is the application's: its signal handler happened to be called while we published. It is raised as
+ * soon as other code runs, for a switch must be followed to its end. */
+static void
+raise_later(void)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(error, traceback);
+    }
+    if (Py_AddPendingCall(raise_now, error) < 0) {
+        Py_XDECREF(error);  /* too many wait already */
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+}
+
 /* Have the process context be published anew where its resource has changed: asked whenever a record is made, which is when a
  * span begins. */
 static void
@@ -168,11 +194,15 @@ look_at_resource(void)
         return;
     }
     PyObject *resource = PyObject_GetAttr(context.provider, resource_name);
+    PyErr_Clear();
     if (resource != NULL && resource != context.resource) {
         Py_XSETREF(context.resource, Py_NewRef(resource));
-        Py_XDECREF(PyObject_CallNoArgs(context.changed));  /* it has told of what it may have raised */
+        PyObject *result = PyObject_CallNoArgs(context.changed);
+        if (result == NULL) {
+            raise_later();  /* it has told of what was its own */
+        }
+        Py_XDECREF(result);
     }
-    PyErr_Clear();
     Py_XDECREF(resource);
 }
 
@@ -199,15 +229,18 @@ make(LabelSet *set)
 void
 thread_context_publish(Thread *thread, LabelSet *set)
 {
-    ContextRecord *record = NULL;
-    if (set != NULL && thread_contexts_are_on) {
-        if (set->record == NULL) {
-            look_at_resource();
-            /* That may have been Python's code, during which another thread may have made it. */
-            set->record = set->record != NULL ? set->record : make(set);
+    if (set != NULL && set->record == NULL && thread_contexts_are_on) {
+        look_at_resource();
+        /* That may have been Python's code, during which this thread may have switched elsewhere, which has been published then,
+         * another thread may have made the record, or all of it may have ended. */
+        if (thread->set != set) {
+            return;
         }
-        record = set->record;
+        if (set->record == NULL && thread_contexts_are_on) {
+            set->record = make(set);
+        }
     }
+    ContextRecord *record = set != NULL && thread_contexts_are_on ? set->record : NULL;
     atomic_signal_fence(memory_order_seq_cst);
     *thread->slot = record;
     atomic_signal_fence(memory_order_seq_cst);

@@ -146,6 +146,40 @@ def on_greenlets(tracer):
                     one.switch(place)
 
 
+def on_gevent(tracer):
+    """The same, with a hub that decides who is next."""
+    import gevent  # noqa: PLC0415 - of this way alone
+
+    def work(place):
+        while not cells.is_over:
+            with named_span(tracer) as span_id:
+                for _ in range(5):
+                    busy(place, span_id, seconds_of_step())
+                    gevent.sleep(0)
+
+    with on_this_thread() as place:
+        gevent.joinall([gevent.spawn(work, place) for _ in range(8)])
+
+
+def on_trio(tracer):
+    import trio  # noqa: PLC0415 - of this way alone
+
+    async def work(place):
+        while not cells.is_over:
+            with named_span(tracer) as span_id:
+                for _ in range(5):
+                    busy(place, span_id, seconds_of_step())
+                    await trio.sleep(0)
+
+    async def main():
+        with on_this_thread() as place:
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(work, place)
+
+    trio.run(main)
+
+
 def on_uvloop(tracer):
     """A server and its clients, on one loop."""
     import uvloop  # noqa: PLC0415 - of this way alone
@@ -197,6 +231,8 @@ def main():
         "threads": on_threads,
         "short threads": on_short_threads,
         "greenlets": on_greenlets,
+        "gevent": on_gevent,
+        "trio": on_trio,
         "uvloop": on_uvloop,
         "fork": forked,
     }[sys.argv[1]](trace.get_tracer("application"))

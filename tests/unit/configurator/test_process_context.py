@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import platform
+import ctypes
+import mmap
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from otel_profiling_configurator.context.process_context import KEYS_KEY, MAX_BYTES, SCHEMA, SCHEMA_KEY, process_context
 
+from ... import refusing
 from ...context_reader import fields_of
 from .fakes import skip_if_pure
 
@@ -70,46 +72,96 @@ def test_huge_resource() -> None:
     assert len(others) == 2
 
 
-REFUSING = """
-import ctypes, errno, struct, sys
+PUBLISHING = '''
+import mmap, os, struct
 
 from otel_profiling_configurator.native import native
 
-LOAD, JUMP_IF_EQUAL, RETURN, ALLOW, FAIL_WITH = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000
+
+def mappings():
+    """Address and name of each, also of one that the system gave no name."""
+    found = []
+    with open("/proc/self/maps") as maps:
+        lines = [line.removesuffix(" (deleted)\\n").split(maxsplit=5) for line in maps]
+    for addresses, *_, name in (line if len(line) > 5 else [*line, ""] for line in lines):
+        start, end = (int(address, 16) for address in addresses.split("-"))
+        if "OTEL_CTX" in name:
+            found.append((start, name))
+        elif not name and end - start == mmap.PAGESIZE and read(start, 8) == b"OTEL_CTX":
+            found.append((start, ""))
+    return found
 
 
-class Filter(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_void_p))
+def read(address, size):
+    with open("/proc/self/mem", "rb", 0) as memory:
+        try:
+            return os.pread(memory.fileno(), size, address)
+        except OSError:
+            return None  # nothing is there
 
 
-steps = [(LOAD, 0, 0, 0)]
-for number in map(int, sys.argv[1:]):
-    steps += [(JUMP_IF_EQUAL, 0, 1, number), (RETURN, 0, 0, FAIL_WITH | errno.EPERM)]
-steps.append((RETURN, 0, 0, ALLOW))
-program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-libc = ctypes.CDLL(None)
-libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-if libc.prctl(22, 2, ctypes.byref(Filter(len(steps), ctypes.addressof(program))), 0, 0):  # PR_SET_SECCOMP
-    sys.exit(77)
-is_published = native.publish_process_context(b"payload")
-with open("/proc/self/maps") as maps:
-    names = [line.split()[-1] for line in maps if "OTEL_CTX" in line and "memfd" not in line]
-print(is_published, names)
-"""
-MEMFD_CREATE, PRCTL = (319, 157) if platform.machine() == "x86_64" else (279, 167)
+def tell(who):
+    found = []
+    for address, name in mappings():
+        signature, version, size, published_at, payload = struct.unpack("<8sIIQQ", read(address, 32))
+        assert (signature, version) == (b"OTEL_CTX", 2)
+        assert published_at > 0
+        found.append((name, read(payload, size)))
+    print(who, found, flush=True)
+
+
+native.publish_process_context(b"parent's")
+tell("parent")
+addresses = [address for address, _ in mappings()]
+if (child := os.fork()) == 0:
+    assert not any(read(address, 8) == b"OTEL_CTX" for address in addresses)
+    tell("child")
+    native.publish_process_context(b"child's, which is longer")
+    tell("child")
+    native.publish_process_context(b"again")
+    tell("child")
+    native.drop_process_context()
+    tell("child")
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+tell("parent")
+'''
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there are no such readers")
-@pytest.mark.parametrize("refused", [(MEMFD_CREATE,), (MEMFD_CREATE, PRCTL)])
-def test_system_that_refuses(request: pytest.FixtureRequest, refused: tuple[int, ...]) -> None:
-    """Without files in memory the mapping has its name by `prctl`; where that is refused, too, nothing is published."""
+@pytest.mark.parametrize(
+    ("refused", "name"),
+    [
+        ("", "/memfd:OTEL_CTX"),
+        ("memfd_create", "[anon:OTEL_CTX]"),
+        ("memfd_create,prctl=0", ""),  # the same for kernels without such names
+        ("memfd_create,prctl", None),
+    ],
+)
+def test_system_that_refuses(request: pytest.FixtureRequest, refused: str, name: str | None) -> None:
+    """Without files in memory the mapping has its name by `prctl`; where that is refused, too, nothing is published. A forked
+    child has nothing of its parent's, and what it publishes is found beside that."""
     skip_if_pure(request)
-    command = [sys.executable, "-c", REFUSING, *map(str, refused)]
+    command = [sys.executable, refusing.__file__, refused, sys.executable, "-c", PUBLISHING]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode == 77:
+    if done.returncode == refusing.NOT_HERE:
         pytest.skip("no such filter can be installed here")
+    print(done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
-    answers = ["False []\n"]
-    if PRCTL not in refused:
-        answers.append("True ['[anon:OTEL_CTX]']\n")  # this kernel has such names
-    assert done.stdout in answers
+    if name == "[anon:OTEL_CTX]" and not has_names():
+        name = None
+    payloads = [("parent", b"parent's"), ("child", None), ("child", b"child's, which is longer"), ("child", b"again")]
+    payloads += [("child", None), ("parent", b"parent's")]
+    expected = [f"{who} {[(name, payload)] if name is not None and payload else []}" for who, payload in payloads]
+    assert done.stdout.splitlines() == expected
+
+
+def has_names() -> bool:
+    """Whether this kernel names anonymous memory."""
+    with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        at = ctypes.c_char.from_buffer(memory)
+        set_name, anonymous = 0x53564D41, 0  # PR_SET_VMA, PR_SET_VMA_ANON_NAME
+        size = ctypes.c_size_t(mmap.PAGESIZE)
+        done: int = ctypes.CDLL(None).prctl(set_name, ctypes.c_ulong(anonymous), ctypes.byref(at), size, b"OTEL_TEST")
+        del at
+    return done == 0

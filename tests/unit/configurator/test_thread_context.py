@@ -263,6 +263,51 @@ def test_new_resource(publishing: Callable[..., trace.Tracer]) -> None:
     os.close(reader._memory)
 
 
+def begin_span_while(act: Callable[[], None], publishing: Callable[..., trace.Tracer]) -> trace.Span:
+    """Make a span current for which the resource has to be published anew; `act` happens meanwhile."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    span = publishing(provider).start_span("GET /")
+    native.use_thread_contexts(("span_name",), provider, act)
+    provider._resource = Resource({"service.name": "another"})
+    attach(set_span_in_context(span, Context()))
+    return span
+
+
+def test_signal_while_publishing(publishing: Callable[..., trace.Tracer]) -> None:
+    """What a signal handler of the application's raises then is raised, and the span is followed all the same."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def begin_span() -> None:
+        begin_span_while(interrupted, publishing)
+        for _ in range(100_000):  # it is raised as soon as Python looks for such things
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        begin_span()
+    current = trace.get_current_span()
+    assert record() == record_of(current, (0, "GET /"))
+    attach(Context())
+
+
+def test_switch_while_publishing(publishing: Callable[..., trace.Tracer]) -> None:
+    """Where the thread switches elsewhere then, the record is that of what is current in the end."""
+
+    def switches() -> None:
+        attach(Context())
+
+    begin_span_while(switches, publishing)
+    assert record() is None
+
+
+def test_end_while_publishing(publishing: Callable[..., trace.Tracer]) -> None:
+    """Where nothing is to be published any more then, nothing is."""
+    begin_span_while(native.leave_thread_contexts, publishing)
+    assert record() is None
+    attach(Context())
+
+
 def test_process_id_of_a_child(publishing: Callable[..., trace.Tracer]) -> None:
     """A forked child has a mapping of its own, which names it, and is the only one there."""
     if not is_supported:
