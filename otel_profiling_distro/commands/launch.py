@@ -14,6 +14,7 @@ _DEFAULTS = {
     "OTEL_PROFILING_UPLOAD_INTERVAL": "2s",
     "OTEL_BSP_SCHEDULE_DELAY": "1000",
 }
+_LOG_HANDLER = "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION"
 _ALSO = {"OTEL_PROFILING_UPLOAD_INTERVAL": ("PYROSCOPE_UPLOAD_INTERVAL",)}
 """Other names of a setting, by which a user may have set it."""
 
@@ -42,6 +43,10 @@ def environment(base: Mapping[str, str], command: Sequence[str], receiver: str) 
     for name, value in _DEFAULTS.items():
         if not any(result.get(known) for known in (name, *_ALSO.get(name, ()))):
             result[name] = value
+    if result["OTEL_LOGS_EXPORTER"] == "none" and not result.get(_LOG_HANDLER):
+        # Its handler would hand records to nobody, and on CPython 3.12.0 to 3.12.2 ends each process with a traceback
+        # (opentelemetry-python issue 4752).
+        result[_LOG_HANDLER] = "false"
 
     if own := _first(base, "OTEL_PROFILING_SERVER_ADDRESS", "PYROSCOPE_SERVER_ADDRESS"):
         elsewhere.append(f"profiles go to {base[own]}, as {own} says, and not here")
