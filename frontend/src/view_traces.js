@@ -1,5 +1,5 @@
 // The list of traces, and one trace as a waterfall.
-import { ask } from "./api.js";
+import { ask, isKept } from "./api.js";
 import { h, later, svg } from "./dom.js";
 import { clock, many, number, percent, serviceName, time } from "./format.js";
 import { address, empty, field, grid, link } from "./widgets.js";
@@ -46,10 +46,18 @@ export async function traces(query) {
       ),
       found.traces.length
         ? grid("traces", titles, rows)
-        : empty("No trace is like this."),
+        : name || id || asked.least_cpu_ns
+          ? empty("No trace is like this.")
+          : noTraces(),
       found.found > found.traces.length && h("p", { class: "note" }, `the newest ${number(found.traces.length)} of ${number(found.found)}`),
     ],
   };
+}
+
+/** What to do where profiles come and traces don't. */
+export function noTraces() {
+  if (isKept) return h("p", { class: "note" }, "When this file was made, no traces had come.");
+  return h("p", { class: "note" }, "No traces have come. They come over HTTP: the application needs ", h("code", {}, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"), " and this receiver's address, with http:// and the port, in ", h("code", {}, "OTEL_EXPORTER_OTLP_ENDPOINT"), ".");
 }
 
 /** A trace's CPU time and the time in which it waited, by length. */

@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     child = Child()
     receiver = receiver_of(arguments, "127.0.0.1", [arguments.port])
     try:
-        has_page = start(receiver, [arguments.port])
+        has_page = start(receiver)
         told = environment(os.environ, command, receiver.url)
         _begin(arguments, receiver, told, has_page)
         try:

@@ -63,6 +63,17 @@ def test_nothing_yet(empty_site: Site, open_page: Opener) -> None:
     expect(page.locator("table")).to_contain_text("outside any span")
 
 
+def test_no_traces(empty_site: Site, open_page: Opener) -> None:
+    """Where profiles come and traces don't, the page says what traces need."""
+    empty_site.upload(profile("shop", [("main:1", 10 * MS, {})]))
+    for name in ("service", "traces"):
+        page = open_page(view(empty_site, name, service="shop"))
+        expect(page.locator("main")).to_contain_text("OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+    empty_site.upload(spans=spans("shop", (BUY, BUY_SPAN, "", "GET /", 0, 5)))
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("main")).not_to_contain_text("OTEL_EXPORTER")
+
+
 def test_services(site: Site, open_page: Opener) -> None:
     """Services are listed by CPU time, and lead to their routes."""
     page = open_page(site.url)
