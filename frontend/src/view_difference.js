@@ -9,8 +9,17 @@ import { address, empty, grid, link } from "./widgets.js";
 
 const MOST_ROWS = 100;
 
+/** A selection as an address has it, which somebody may have cut short. */
+function parsed(text) {
+  try {
+    return selectionOf(JSON.parse(text));
+  } catch {
+    throw new Error("This address names no two profiles.");
+  }
+}
+
 export async function difference({ a, b }) {
-  const [before, after] = [a, b].map((text) => selectionOf(JSON.parse(text)));
+  const [before, after] = [a, b].map(parsed);
   const [first, second] = await Promise.all([ask("profile", before), ask("profile", after)]);
   const [one, other] = titlesOf(before, after);
   const title = `Difference: ${one} and ${other}`;

@@ -25,7 +25,7 @@ _OUTSIDE = "outside any span"
 
 def render(report: Report, service: str) -> RenderableType:
     """Return `report` on the service `service` for a rich console."""
-    parts: list[RenderableType] = [Rule(Text(service, "bold"), style="cyan"), _totals(report)]
+    parts: list[RenderableType] = [Rule(Text(_plain(service), "bold"), style="cyan"), _totals(report)]
     if report.routes:
         parts += [_route_table(report.routes), _links(report)]
     if report.trace is not None:
@@ -56,7 +56,7 @@ def _route_table(routes: tuple[Route, ...]) -> Table:
         outside = route.name is None
         per_span = route.cpu_per_span_ns
         table.add_row(
-            Text(_OUTSIDE if route.name is None else route.name, "italic" if outside else "bold"),
+            Text(_OUTSIDE if route.name is None else _plain(route.name), "italic" if outside else "bold"),
             _time(route.cpu_ns),
             f"{route.share:.1%}",
             _Stretch(0, route.share, most or 1, _SHARE_WIDTH, "bright_black" if outside else "green"),
@@ -70,7 +70,7 @@ def _route_table(routes: tuple[Route, ...]) -> Table:
 
 def _functions_by_line(hottest: tuple[HotFunction, ...]) -> Text:
     return Text("\n").join(
-        Text.assemble((f"{hot.share:>4.0%} ", "cyan"), hot.function) for hot in hottest if hot.share >= _NOTABLE
+        Text.assemble((f"{hot.share:>4.0%} ", "cyan"), _plain(hot.function)) for hot in hottest if hot.share >= _NOTABLE
     )
 
 
@@ -99,17 +99,17 @@ def _trace(trace: Trace) -> Iterator[RenderableType]:
     for guides, span in _outline(trace.roots):
         owner = span.profile_id is not None
         table.add_row(
-            Text.assemble((guides, "bright_black"), (span.name, "bold" if owner else "")),
+            Text.assemble((guides, "bright_black"), (_plain(span.name), "bold" if owner else "")),
             _time(span.duration_ns),
             _Stretch(span.offset_ns, span.offset_ns + span.duration_ns, trace.duration_ns or 1, _TIMELINE_WIDTH, "blue"),
             _time(span.cpu_ns) if owner else "",
-            Text(span.profile_id or "", "magenta"),
+            Text(_plain(span.profile_id or ""), "magenta"),
         )
     yield table
     for _, span in _outline(trace.roots):
         if span.hottest:
             yield ""
-            yield Text.assemble("profile ", (span.profile_id or "", "magenta"), ", ", (span.name, "bold"))
+            yield Text.assemble("profile ", (_plain(span.profile_id or ""), "magenta"), ", ", (_plain(span.name), "bold"))
             yield Padding(_function_table(span.hottest), (0, 0, 0, 2))
 
 
@@ -133,7 +133,7 @@ def _function_table(hottest: tuple[HotFunction, ...]) -> Table:
             _time(hot.cpu_ns),
             f"{hot.share:.0%}",
             _Stretch(0, hot.share, 1, _SHARE_WIDTH, "green"),
-            Text.assemble(hot.function, (f"  {hot.filename}", "dim")),
+            Text.assemble(_plain(hot.function), (f"  {_plain(hot.filename)}", "dim")),
         )
     return table
 
@@ -161,6 +161,11 @@ class _Stretch:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(self.width, self.width)
+
+
+def _plain(text: str) -> str:
+    """Return `text` with an escape for each character that a terminal would obey: names come from the network."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _time(nanoseconds: float) -> str:

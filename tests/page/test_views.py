@@ -443,6 +443,12 @@ def test_trace_that_is_not_there(site: Site, open_page: Opener) -> None:
     expect(page.locator("main")).to_contain_text("no such trace, or not any more")
 
 
+def test_difference_of_nothing(site: Site, open_page: Opener) -> None:
+    """So does one of a difference that was cut short."""
+    page = open_page(view(site, "difference", a='{"service":"sh', b="null"))
+    expect(page.locator("main")).to_contain_text("This address names no two profiles.")
+
+
 def test_find_span(site: Site, open_page: Opener) -> None:
     """The span of a route's own trace has the profile of that route's one request."""
     page = open_page(view(site, "profile", span=FIND_SPAN))

@@ -243,6 +243,22 @@ def test_plain_text(report: Report) -> None:
         assert expected in shown
 
 
+def test_names_that_a_terminal_would_obey() -> None:
+    """Control characters in the name of a span, a function or a profile are shown, and none reaches the terminal."""
+    hostile, shown_as = "\x1b]0;title\x07\x9b31m\u202e\n", r"\x1b]0;title\x07\x9b31m\u202e\n"
+    spans = [
+        span(f"span{hostile}", f"id{hostile}"),
+        span(f"child{hostile}", "22" * 8, f"id{hostile}"),
+    ]
+    report = summarise([sample(f"function{hostile}", 60, span_name=f"span{hostile}", span_id=f"id{hostile}")], spans)
+    stream = io.StringIO()
+    Console(file=stream, width=300, highlight=False).print(render(report, f"service{hostile}"))
+    shown = stream.getvalue()
+    for name in ("span", "id", "child", "function", "service"):
+        assert name + shown_as in shown
+    assert all(character.isprintable() or character == "\n" for character in shown)
+
+
 def test_terminal(report: Report) -> None:
     """In a terminal there are colours."""
     assert "\x1b[" in text(report, force_terminal=True)
