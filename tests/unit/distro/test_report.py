@@ -245,7 +245,7 @@ def test_plain_text(report: Report) -> None:
 
 def test_names_that_a_terminal_would_obey() -> None:
     """Control characters in the name of a span, a function or a profile are shown, and none reaches the terminal."""
-    hostile, shown_as = "\x1b]0;title\x07\x9b31m\u202e\n", r"\x1b]0;title\x07\x9b31m\u202e\n"
+    hostile, shown_as = "\x1b]0;title\x07\x9b31m\u202e", r"\x1b]0;title\x07\x9b31m\u202e"
     spans = [
         span(f"span{hostile}", f"id{hostile}"),
         span(f"child{hostile}", "22" * 8, f"id{hostile}"),
