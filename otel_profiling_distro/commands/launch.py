@@ -12,7 +12,8 @@ _DEFAULTS = {
     "OTEL_LOGS_EXPORTER": "none",
     # The page follows; an upload on this machine costs little.
     "OTEL_PROFILING_UPLOAD_INTERVAL": "2s",
-    "OTEL_BSP_SCHEDULE_DELAY": "1000",
+    # And little is lost where a process ends without a flush of its spans, as uvicorn's workers do.
+    "OTEL_BSP_SCHEDULE_DELAY": "250",
 }
 _LOG_HANDLER = "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION"
 _ALSO = {"OTEL_PROFILING_UPLOAD_INTERVAL": ("PYROSCOPE_UPLOAD_INTERVAL",)}

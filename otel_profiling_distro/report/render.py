@@ -17,6 +17,11 @@ from .model import HotFunction, Report, Route, Trace, TraceSpan
 
 _SHARE_WIDTH = 12
 _TIMELINE_WIDTH = 32
+_WIDTH_FOR_ALL = 100
+"""From this on the table of routes has bars and the number of spans."""
+_WIDTH_BESIDE_ROUTES = 56
+"""Of the other columns, some 24 of them for the hottest functions."""
+_SHORTEST_ROUTE = 12
 _NOTABLE = 0.02
 """Share from which on a function is worth a line in the table of routes."""
 _MILLISECOND, _SECOND = 1e6, 1e9
@@ -27,7 +32,7 @@ def render(report: Report, service: str) -> RenderableType:
     """Return `report` on the service `service` for a rich console."""
     parts: list[RenderableType] = [Rule(Text(_plain(service), "bold"), style="cyan"), _totals(report)]
     if report.routes:
-        parts += [_route_table(report.routes), _links(report)]
+        parts += [_Routes(report.routes), _links(report)]
     if report.trace is not None:
         parts += ["", Rule(_trace_title(report.trace), style="cyan"), "", *_trace(report.trace)]
     return Group(*parts)
@@ -42,25 +47,38 @@ def _totals(report: Report) -> Text:
     )
 
 
-def _route_table(routes: tuple[Route, ...]) -> Table:
+class _Routes:
+    """The table of routes. Where there is little room it has fewer columns: it is read for its functions."""
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self.routes = routes
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= _WIDTH_FOR_ALL
+        longest = None if wide else max(options.max_width - _WIDTH_BESIDE_ROUTES, _SHORTEST_ROUTE)
+        yield _route_table(self.routes, wide, longest)
+
+
+def _route_table(routes: tuple[Route, ...], wide: bool, longest: int | None) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold")
-    table.add_column("route (span_name)")
+    table.add_column("route (span_name)" if wide else "route", max_width=longest, overflow="fold")
     table.add_column("CPU", justify="right", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
-    table.add_column("", width=_SHARE_WIDTH)
-    table.add_column("spans", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("", width=_SHARE_WIDTH)
+        table.add_column("spans", justify="right", no_wrap=True)
     table.add_column("CPU/span", justify="right", no_wrap=True)
     table.add_column("hottest functions", ratio=1, no_wrap=True)
     most = max(route.share for route in routes)
     for route in routes:
         outside = route.name is None
         per_span = route.cpu_per_span_ns
+        bar = _Stretch(0, route.share, most or 1, _SHARE_WIDTH, "bright_black" if outside else "green")
         table.add_row(
             Text(_OUTSIDE if route.name is None else _plain(route.name), "italic" if outside else "bold"),
             _time(route.cpu_ns),
             f"{route.share:.1%}",
-            _Stretch(0, route.share, most or 1, _SHARE_WIDTH, "bright_black" if outside else "green"),
-            "" if outside else f"{route.spans:,}",
+            *((bar, "" if outside else f"{route.spans:,}") if wide else ()),
             "" if per_span is None else _time(per_span),
             _functions_by_line(route.hottest),
             style="dim" if outside else "",

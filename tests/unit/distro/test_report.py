@@ -269,6 +269,16 @@ def test_narrow_terminal(report: Report) -> None:
     assert max(map(len, text(report, width=40).splitlines())) <= 40
 
 
+def test_terminal_of_the_usual_width() -> None:
+    """In 80 columns the names of the hottest functions are there, beside a route of any length."""
+    route = "GET /recommend/<int:customer>/for/<day>"
+    report = summarise([sample("compare_tastes", 60, span_name=route, span_id="a")], [span(route, "a")])
+    shown = text(report, width=80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "100% compare_tastes" in shown
+    assert "60.0 ms" in shown
+
+
 def test_ascii(report: Report) -> None:
     """Bars are of hashes where the encoding has no block elements."""
     assert "#####" in text(report, encoding="ascii")
