@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich import box
 from rich.bar import Bar
@@ -18,7 +18,7 @@ from .model import HotFunction, Report, Route, Trace, TraceSpan
 _SHARE_WIDTH = 12
 _TIMELINE_WIDTH = 32
 _WIDTH_FOR_ALL = 100
-"""From this on the table of routes has bars and the number of spans."""
+"""From this on tables have all their columns."""
 _WIDTH_BESIDE_ROUTES = 56
 """Of the other columns, some 24 of them for the hottest functions."""
 _SHORTEST_ROUTE = 12
@@ -32,9 +32,10 @@ def render(report: Report, service: str) -> RenderableType:
     """Return `report` on the service `service` for a rich console."""
     parts: list[RenderableType] = [Rule(Text(_plain(service), "bold"), style="cyan"), _totals(report)]
     if report.routes:
-        parts += [_Routes(report.routes), _links(report)]
+        parts += [_ByWidth(lambda width: [_route_table(report.routes, width)]), _links(report)]
     if report.trace is not None:
-        parts += ["", Rule(_trace_title(report.trace), style="cyan"), "", *_trace(report.trace)]
+        trace = report.trace
+        parts += ["", Rule(_trace_title(trace), style="cyan"), "", _ByWidth(lambda width: _trace(trace, width))]
     return Group(*parts)
 
 
@@ -47,19 +48,23 @@ def _totals(report: Report) -> Text:
     )
 
 
-class _Routes:
-    """The table of routes. Where there is little room it has fewer columns: it is read for its functions."""
+class _ByWidth:
+    """What depends on how much room there is: where there is little, what can be done without is left out.
 
-    def __init__(self, routes: tuple[Route, ...]) -> None:
-        self.routes = routes
+    Args:
+        draw: Given the columns that there are.
+    """
+
+    def __init__(self, draw: Callable[[int], Iterable[RenderableType]]) -> None:
+        self.draw = draw
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        wide = options.max_width >= _WIDTH_FOR_ALL
-        longest = None if wide else max(options.max_width - _WIDTH_BESIDE_ROUTES, _SHORTEST_ROUTE)
-        yield _route_table(self.routes, wide, longest)
+        yield from self.draw(options.max_width)
 
 
-def _route_table(routes: tuple[Route, ...], wide: bool, longest: int | None) -> Table:
+def _route_table(routes: tuple[Route, ...], width: int) -> Table:
+    wide = width >= _WIDTH_FOR_ALL
+    longest = None if wide else max(width - _WIDTH_BESIDE_ROUTES, _SHORTEST_ROUTE)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold")
     table.add_column("route (span_name)" if wide else "route", max_width=longest, overflow="fold")
     table.add_column("CPU", justify="right", no_wrap=True)
@@ -107,13 +112,15 @@ def _trace_title(trace: Trace) -> Text:
     return Text.assemble("trace ", (trace.trace_id, "bold"))
 
 
-def _trace(trace: Trace) -> Iterator[RenderableType]:
+def _trace(trace: Trace, width: int) -> Iterator[RenderableType]:
+    wide = width >= _WIDTH_FOR_ALL  # the ids of profiles come once more below
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("span")
     table.add_column("duration", justify="right", no_wrap=True)
     table.add_column("", width=_TIMELINE_WIDTH)
     table.add_column("CPU", justify="right", no_wrap=True)
-    table.add_column("pyroscope.profile.id", no_wrap=True)
+    if wide:
+        table.add_column("pyroscope.profile.id", no_wrap=True)
     for guides, span in _outline(trace.roots):
         owner = span.profile_id is not None
         table.add_row(
@@ -121,7 +128,7 @@ def _trace(trace: Trace) -> Iterator[RenderableType]:
             _time(span.duration_ns),
             _Stretch(span.offset_ns, span.offset_ns + span.duration_ns, trace.duration_ns or 1, _TIMELINE_WIDTH, "blue"),
             _time(span.cpu_ns) if owner else "",
-            Text(_plain(span.profile_id or ""), "magenta"),
+            *((Text(_plain(span.profile_id or ""), "magenta"),) if wide else ()),
         )
     yield table
     for _, span in _outline(trace.roots):
