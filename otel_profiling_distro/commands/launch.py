@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _INTERPRETER = "python"
+_LAUNCHER = """\
+import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import signal
+from opentelemetry.instrumentation.auto_instrumentation import run
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+run()
+"""
+"""`opentelemetry-instrument`, which becomes the command. Python ignores two signals, so would whatever it becomes: a program
+that is no Python would not end when nobody reads its output any more. Nothing is imported from the user's folder."""
 _DEFAULTS = {
     "OTEL_METRICS_EXPORTER": "none",
     "OTEL_LOGS_EXPORTER": "none",
@@ -18,6 +31,11 @@ _DEFAULTS = {
 _LOG_HANDLER = "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION"
 _ALSO = {"OTEL_PROFILING_UPLOAD_INTERVAL": ("PYROSCOPE_UPLOAD_INTERVAL",)}
 """Other names of a setting, by which a user may have set it."""
+
+
+def launcher() -> list[str]:
+    """Return what runs a command under `opentelemetry-instrument`, of this interpreter: the command is to follow."""
+    return [sys.executable, "-c", _LAUNCHER]
 
 
 @dataclass(frozen=True, slots=True)

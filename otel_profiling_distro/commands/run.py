@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from otel_profiling_distro.demo.service import launcher
-
 from .child import Child, end_as
 from .failure import CommandError
-from .launch import Environment, environment
+from .launch import Environment, environment, launcher
 from .listening import add_bounds, open_page, port, receiver_of, require_extra, say, start
 
 if TYPE_CHECKING:
