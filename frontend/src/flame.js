@@ -26,9 +26,12 @@ export function flame(options) {
   let current = null;
   let width = 0;
 
+  const tell = (node) => {
+    details.textContent = node ? options.describe(node.data) : "";
+  };
   const show = (node) => {
     current = node;
-    details.textContent = node ? options.describe(node.data) : "";
+    tell(node);
     for (const frame of area.querySelectorAll("g.frame")) frame.classList.toggle("current", frame.__data__ === node);
     area.querySelector("g.current")?.scrollIntoView({ block: "nearest" });
     options.onSelect?.(node ? node.data : null);
@@ -68,6 +71,9 @@ export function flame(options) {
     current = null;
   };
 
+  // What is under the mouse is told at once; a browser's own tooltip takes a second.
+  area.addEventListener("mouseover", (event) => tell(event.target.closest?.("g.frame")?.__data__ ?? current));
+  area.addEventListener("mouseleave", () => tell(current));
   area.addEventListener("keydown", (event) => {
     const root = select(area).datum();
     if (!root) return;
@@ -142,12 +148,12 @@ export function colourOf(node) {
   return `hsl(${hash / 10} 62% 74%)`;
 }
 
-/** Red for what has become more, blue for what has become less, the stronger the more. */
+/** Red for what has become more, blue for what has become less, the stronger the more; nearly the same is nearly grey. */
 export function colourOfChange(node) {
   const most = Math.max(node.before, node.after);
   const change = most ? (node.after - node.before) / most : 0;
   // Chance alone changes a share by some percent.
   if (Math.abs(change) < 0.02) return "var(--frame-root)";
-  const strength = Math.min(Math.abs(change), 1);
-  return change >= 0 ? `hsl(4 85% ${90 - 32 * strength}%)` : `hsl(214 80% ${90 - 30 * strength}%)`;
+  const strength = Math.round(100 * Math.min(0.15 + 0.85 * Math.abs(change), 1));
+  return `color-mix(in srgb, var(${change >= 0 ? "--more" : "--less"}) ${strength}%, var(--frame-root))`;
 }

@@ -36,15 +36,23 @@ async function show({ moved }) {
   }
   // Somebody has gone elsewhere meanwhile.
   if (mine !== number) return;
+  const places = moved ? [] : scrolled();
   shown = next;
   document.title = `${next.title} – span profiles`;
   if (next.parts) replace(content, h("h1", {}, next.title), ...next.parts);
   next.shown?.();
+  for (const [selector, left, top] of places) document.querySelector(selector)?.scrollTo(left, top);
   if (moved) {
     window.scrollTo(0, 0);
     content.focus({ preventScroll: true });
   }
   say("");
+}
+
+/** What can be scrolled, and how far it is: new parts begin at their top. */
+function scrolled() {
+  const found = ["html", ".graph", ".list"].map((selector) => [selector, document.querySelector(selector)]);
+  return found.filter(([, element]) => element).map(([selector, element]) => [selector, element.scrollLeft, element.scrollTop]);
 }
 
 function say(text, button) {

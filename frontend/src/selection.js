@@ -16,6 +16,13 @@ export function titleOf(selection) {
   return `${serviceName(selection.service ?? "all services")}${kind}`;
 }
 
+/** The titles of two selections, with their services where they could be taken for each other. */
+export function titlesOf(...both) {
+  const titles = both.map(titleOf);
+  const same = both[0].service === both[1].service;
+  return same ? titles : titles.map((title, index) => (both[index].route === undefined ? title : `${title} of ${serviceName(both[index].service)}`));
+}
+
 let chosen = null;
 export const baseline = {
   get: () => chosen,

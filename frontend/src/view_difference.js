@@ -4,18 +4,29 @@ import { difference as merged, differenceTable, fileName } from "./calls.js";
 import { h } from "./dom.js";
 import { colourOfChange, flame } from "./flame.js";
 import { amount, percent } from "./format.js";
-import { selectionOf, titleOf } from "./selection.js";
+import { selectionOf, titlesOf } from "./selection.js";
 import { address, empty, grid, link } from "./widgets.js";
 
 const MOST_ROWS = 100;
 
+/** A selection as an address has it, which somebody may have cut short. */
+function parsed(text) {
+  try {
+    return selectionOf(JSON.parse(text));
+  } catch {
+    throw new Error("This address names no two profiles.");
+  }
+}
+
 export async function difference({ a, b }) {
-  const [before, after] = [a, b].map((text) => selectionOf(JSON.parse(text)));
+  const [before, after] = [a, b].map(parsed);
   const [first, second] = await Promise.all([ask("profile", before), ask("profile", after)]);
-  const title = `Difference: ${titleOf(before)} and ${titleOf(after)}`;
-  const nav = h("nav", { class: "actions" }, link(address("profile", before), titleOf(before)), link(address("profile", after), titleOf(after)), link(address("difference", { a: b, b: a }), "the other way round"));
+  const [one, other] = titlesOf(before, after);
+  const title = `Difference: ${one} and ${other}`;
+  const nav = h("nav", { class: "actions" }, link(address("profile", before), one), link(address("profile", after), other), link(address("difference", { a: b, b: a }), "the other way round"));
   if (!first.total || !second.total) return { title, parts: [nav, empty("One of the two has no samples.")] };
   let zoomed = false;
+  let selected = false;
   const change = (value) => `${value > 0 ? "+" : value < 0 ? "−" : "±"}${percent(Math.abs(value))}`;
   const graph = flame({
     root: merged(first, second, false),
@@ -24,6 +35,9 @@ export async function difference({ a, b }) {
     colour: colourOfChange,
     describe: (node) =>
       `${node.name} · ${percent(node.before)} (${amount(node.beforeValue, first.unit)}) and ${percent(node.after)} (${amount(node.afterValue, second.unit)}): ${change(node.after - node.before)}`,
+    onSelect: (node) => {
+      selected = node !== null;
+    },
     onZoom: () => {
       zoomed = true;
     },
@@ -31,16 +45,16 @@ export async function difference({ a, b }) {
   const rows = differenceTable(first, second, false)
     .sort((x, y) => Math.abs(y.change) - Math.abs(x.change))
     .slice(0, MOST_ROWS)
-    .map((row) => [h("span", {}, row.name, h("small", {}, ` ${fileName(row.file)}`)), percent(row.before), percent(row.after), h("span", { class: row.change > 0 ? "more" : row.change < 0 ? "less" : null }, change(row.change))]);
+    .map((row) => [h("span", { class: "symbol" }, row.name, h("small", {}, ` ${fileName(row.file)}`)), percent(row.before), percent(row.after), h("span", { class: row.change > 0 ? "more" : row.change < 0 ? "less" : null }, change(row.change))]);
   return {
     title,
     parts: [
       nav,
-      h("p", { class: "summary" }, titleOf(before), " ", h("b", {}, amount(first.total, first.unit)), "; ", titleOf(after), " ", h("b", {}, amount(second.total, second.unit)), ". Shares of each are compared."),
+      h("p", { class: "summary" }, one, " ", h("b", {}, amount(first.total, first.unit)), "; ", other, " ", h("b", {}, amount(second.total, second.unit)), ". Shares of each are compared."),
       h("p", { class: "legend" }, h("span", { class: "more" }, "more in the second"), h("span", { class: "less" }, "less in the second")),
-      h("div", { class: "profile" }, h("div", { class: "list" }, grid("functions: share in itself", [["function"], ["first", "number"], ["second", "number"], ["change", "number"]], rows)), h("div", { class: "graphs" }, graph.element)),
+      h("div", { class: "profile" }, h("div", { class: "graphs" }, graph.element), h("div", { class: "list" }, grid("functions: share in itself", [["function"], ["first", "number"], ["second", "number"], ["change", "number"]], rows))),
     ],
     shown: graph.draw,
-    busy: () => zoomed,
+    busy: () => zoomed || selected,
   };
 }

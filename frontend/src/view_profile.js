@@ -3,7 +3,7 @@ import { ask } from "./api.js";
 import { fileName, sandwich, table, tree } from "./calls.js";
 import { h, replace } from "./dom.js";
 import { colourOf, flame } from "./flame.js";
-import { KINDS, amount, many, percent } from "./format.js";
+import { KINDS, amount, many, percent, serviceName } from "./format.js";
 import { baseline, selectionOf, titleOf } from "./selection.js";
 import { address, empty, field, grid, link } from "./widgets.js";
 
@@ -28,7 +28,7 @@ export async function profile(query, former) {
     title,
     parts: [links(selection, kinds), summary(data), view.element],
     shown: view.shown,
-    busy: () => state.zoomed,
+    busy: () => state.zoomed || view.isAtWork(),
   };
 }
 
@@ -44,7 +44,8 @@ function links(selection, kinds) {
   return h(
     "nav",
     { class: "actions", "aria-label": "of this profile" },
-    selection.service !== undefined && link(address("service", { service: selection.service }), "routes"),
+    selection.service !== undefined && link(address("service", { service: selection.service }), `routes of ${serviceName(selection.service)}`),
+    selection.route !== undefined && link(address("traces", { service: selection.service, name: selection.route }), "traces"),
     selection.trace && link(address("trace", { id: selection.trace }), "waterfall"),
     kinds.filter((kind) => kind !== own).map((kind) => link(address("profile", kind === "cpu" ? rest : { ...rest, kind }), KINDS[kind] ?? kind)),
     h("button", {
@@ -102,6 +103,7 @@ function draw(data, state, title) {
       drawn = [graph(tree(data, state.lines), `Flame graph of ${title}`, state.upward)];
       replace(graphs, drawn[0].element);
     }
+    selected = null;
     back.hidden = !state.symbol;
     if (graphs.isConnected) shown();
   };
@@ -120,8 +122,9 @@ function draw(data, state, title) {
         drawList();
       },
     };
+    const marked = (row) => (row.symbol === state.symbol ? "true" : null);
     const cells = shownRows.slice(0, MOST_ROWS).map((row) => [
-      h("button", { type: "button", class: "symbol", "data-key": `symbol ${row.symbol}`, title: `${row.function} in ${row.file}: callers and callees`, onclick: () => show(row.symbol) }, row.name, h("small", {}, ` ${fileName(row.file)}${row.line ? `:${row.line}` : ""}`)),
+      h("button", { type: "button", class: "symbol", "aria-current": marked(row), "data-key": `symbol ${row.symbol}`, title: `${row.function} in ${row.file}: callers and callees`, onclick: () => show(row.symbol) }, row.name, h("small", {}, ` ${fileName(row.file)}${row.line ? `:${row.line}` : ""}`)),
       h("span", { title: percent(row.self / data.total) }, amount(row.self, data.unit)),
       h("span", { title: percent(row.total / data.total) }, amount(row.total, data.unit)),
     ]);
@@ -135,6 +138,7 @@ function draw(data, state, title) {
     state.symbol = symbol;
     state.zoomed = false;
     drawGraphs();
+    drawList();
     graphs.scrollIntoView({ block: "nearest" });
   };
   const search = () => {
@@ -186,5 +190,6 @@ function draw(data, state, title) {
   );
   drawGraphs();
   drawList();
-  return { element: h("div", { class: "profile" }, tools, list, graphs), shown };
+  // The graph comes first for the keyboard: the table may have 200 buttons. Where it is seen is the style's.
+  return { element: h("div", { class: "profile" }, tools, graphs, list), shown, isAtWork: () => selected !== null };
 }

@@ -2,6 +2,7 @@
 import { ask, isKept } from "./api.js";
 import { h } from "./dom.js";
 import { KINDS, clock, many, number, percent, routeName, serviceName, time } from "./format.js";
+import { noTraces } from "./view_traces.js";
 import { address, bar, columns, empty, grid, link } from "./widgets.js";
 
 export async function services(query) {
@@ -67,6 +68,7 @@ export async function service({ service: name }) {
       h("nav", { class: "actions", "aria-label": "of this service" }, own.kinds.map(({ kind }) => link(address("profile", kind === "cpu" ? { service: name } : { service: name, kind }), kind === "cpu" ? "flame graph" : `flame graph of ${KINDS[kind] ?? kind}`)), link(address("traces", { service: name }), "traces"), overview.services.length > 1 && link(address(""), "all services")),
       found.total_over_time.length > 0 &&
         h("figure", {}, columns(found.total_over_time, "CPU over time", "large"), h("figcaption", {}, h("span", {}, clock(found.start_ns)), h("span", {}, `CPU over time, at most ${most.toFixed(2)} cores`), h("span", {}, clock(found.end_ns)))),
+      own.traces === 0 && noTraces(),
       grid("routes", titles, rows),
       found.more > 0 && h("p", { class: "note" }, `and ${many(found.more, "route")} with less CPU time`),
       gone(overview),

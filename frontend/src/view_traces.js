@@ -1,5 +1,5 @@
 // The list of traces, and one trace as a waterfall.
-import { ask } from "./api.js";
+import { ask, isKept } from "./api.js";
 import { h, later, svg } from "./dom.js";
 import { clock, many, number, percent, serviceName, time } from "./format.js";
 import { address, empty, field, grid, link } from "./widgets.js";
@@ -46,10 +46,18 @@ export async function traces(query) {
       ),
       found.traces.length
         ? grid("traces", titles, rows)
-        : empty("No trace is like this."),
+        : name || id || asked.least_cpu_ns
+          ? empty("No trace is like this.")
+          : noTraces(),
       found.found > found.traces.length && h("p", { class: "note" }, `the newest ${number(found.traces.length)} of ${number(found.found)}`),
     ],
   };
+}
+
+/** What to do where profiles come and traces don't. */
+export function noTraces() {
+  if (isKept) return h("p", { class: "note" }, "When this file was made, no traces had come.");
+  return h("p", { class: "note" }, "No traces have come. They come over HTTP: the application needs ", h("code", {}, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"), " and this receiver's address, with http:// and the port, in ", h("code", {}, "OTEL_EXPORTER_OTLP_ENDPOINT"), ".");
 }
 
 /** A trace's CPU time and the time in which it waited, by length. */
@@ -70,7 +78,7 @@ export async function trace({ id = "" }) {
       "li",
       { class: span.failed ? "failed" : null, style: { "--depth": Math.min(span.depth, 24) } },
       h("span", { class: "name" }, span.profile_id && span.cpu_ns
-        ? link(address("profile", { span: span.profile_id }), span.name || "(no name)")
+        ? link(address("profile", { trace: id, span: span.profile_id }), span.name || "(no name)")
         : h("span", {}, span.name || "(no name)"), h("small", {}, serviceName(span.service))),
       svg("svg", { class: "bar waterfall", viewBox: "0 0 1000 10", preserveAspectRatio: "none", "aria-hidden": "true" },
         svg("rect", { class: "wait", x: (1000 * span.offset_ns) / whole, y: 1, width: Math.max((1000 * span.duration_ns) / whole, 3), height: 8 }),
@@ -85,6 +93,7 @@ export async function trace({ id = "" }) {
       h("p", { class: "summary" }, h("code", {}, id), ` at ${clock(found.start_ns)}: `, h("b", {}, time(found.duration_ns)), `, of that CPU `, h("b", {}, time(found.cpu_ns)), ` and wait `, h("b", {}, time(found.wait_ns)), `; ${many(found.spans.length + found.more, "span")}`),
       h("nav", { class: "actions" }, found.cpu_ns > 0 && link(address("profile", { trace: id }), "flame graph of the trace"), link(address("traces", { service: found.spans[0].service }), "traces of this service")),
       h("p", { class: "legend" }, h("span", { class: "cpu" }, "CPU, its share of the span's length"), h("span", { class: "wait" }, "wait")),
+      h("div", { class: "waterfall head", "aria-hidden": "true" }, h("span", {}, "span"), h("span", {}), h("span", { class: "number" }, "duration"), h("span", { class: "number" }, "CPU")),
       h("ol", { class: "waterfall", "aria-label": "spans: name, duration, CPU time and its share" }, rows),
       found.more > 0 && h("p", { class: "note" }, `and ${many(found.more, "span")} more`),
     ],

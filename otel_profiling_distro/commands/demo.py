@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Where nobody is there to look, as in a pipe, the report is all.
     shown = not elsewhere and (arguments.keep or arguments.open or (sys.stdin.isatty() and sys.stdout.isatty()))
     receiver = receiver_of(arguments, "127.0.0.1", [arguments.port])
-    shown = start(receiver, [arguments.port], page=shown)
+    shown = start(receiver, page=shown)
     try:
         outcome = _profile(arguments, receiver.url)
         if outcome.failures:

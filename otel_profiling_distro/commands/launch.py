@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _INTERPRETER = "python"
+_LAUNCHER = """\
+import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+import signal
+from opentelemetry.instrumentation.auto_instrumentation import run
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+run()
+"""
+"""`opentelemetry-instrument`, which becomes the command. Python ignores two signals, so would whatever it becomes: a program
+that is no Python would not end when nobody reads its output any more. Nothing is imported from the user's folder."""
 _DEFAULTS = {
     "OTEL_METRICS_EXPORTER": "none",
     "OTEL_LOGS_EXPORTER": "none",
     # The page follows; an upload on this machine costs little.
     "OTEL_PROFILING_UPLOAD_INTERVAL": "2s",
-    "OTEL_BSP_SCHEDULE_DELAY": "1000",
+    # And little is lost where a process ends without a flush of its spans, as uvicorn's workers do.
+    "OTEL_BSP_SCHEDULE_DELAY": "250",
 }
+_LOG_HANDLER = "OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION"
 _ALSO = {"OTEL_PROFILING_UPLOAD_INTERVAL": ("PYROSCOPE_UPLOAD_INTERVAL",)}
 """Other names of a setting, by which a user may have set it."""
+
+
+def launcher() -> list[str]:
+    """Return what runs a command under `opentelemetry-instrument`, of this interpreter: the command is to follow."""
+    return [sys.executable, "-c", _LAUNCHER]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +62,10 @@ def environment(base: Mapping[str, str], command: Sequence[str], receiver: str) 
     for name, value in _DEFAULTS.items():
         if not any(result.get(known) for known in (name, *_ALSO.get(name, ()))):
             result[name] = value
+    if result["OTEL_LOGS_EXPORTER"] == "none" and not result.get(_LOG_HANDLER):
+        # Its handler would hand records to nobody, and on CPython 3.12.0 to 3.12.2 ends each process with a traceback
+        # (opentelemetry-python issue 4752).
+        result[_LOG_HANDLER] = "false"
 
     if own := _first(base, "OTEL_PROFILING_SERVER_ADDRESS", "PYROSCOPE_SERVER_ADDRESS"):
         elsewhere.append(f"profiles go to {base[own]}, as {own} says, and not here")

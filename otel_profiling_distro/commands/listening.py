@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import importlib.util
 import ipaddress
-import os
 import sys
 import webbrowser
 from typing import TYPE_CHECKING
@@ -56,8 +56,13 @@ def receiver_of(arguments: argparse.Namespace, host: str, ports: Iterable[int], 
     return Receiver(host, first, more_ports=more, bounds=bounds, hosts=hosts, remembered=1_000)
 
 
-def start(receiver: Receiver, ports: Iterable[int], *, page: bool = True) -> bool:
+def start(receiver: Receiver, *, page: bool = True, remedy: str = "--port takes another port") -> bool:
     """Start a receiver, with its page where `page` asks for it; return whether there is one. One line says why there is not.
+
+    Args:
+        receiver: Not yet started.
+        page: Whether there is to be a page.
+        remedy: What to do where a port is in use.
 
     Raises:
         CommandError: it can't listen.
@@ -73,8 +78,9 @@ def start(receiver: Receiver, ports: Iterable[int], *, page: bool = True) -> boo
     try:
         receiver.start(pages)
     except OSError as error:
-        listed = " and ".join(map(str, ports))
-        raise CommandError(f"can't listen on port {listed}: {os.strerror(error.errno) if error.errno else error}") from error
+        where = error.filename or "any port"
+        more = f"; {remedy}" if error.errno == errno.EADDRINUSE else ""
+        raise CommandError(f"can't listen on {where}: {error.strerror or error}{more}") from error
     # Among a million small objects that stay, looking for garbage in cycles took two thirds of the time of a view, and found
     # none (100,000 spans, CPython 3.11). This process is ours; in others the receiver leaves the collector alone.
     gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 10, 10)

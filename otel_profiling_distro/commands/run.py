@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from otel_profiling_distro.demo.service import launcher
-
 from .child import Child, end_as
 from .failure import CommandError
-from .launch import Environment, environment
+from .launch import Environment, environment, launcher
 from .listening import add_bounds, open_page, port, receiver_of, require_extra, say, start
 
 if TYPE_CHECKING:
@@ -70,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     child = Child()
     receiver = receiver_of(arguments, "127.0.0.1", [arguments.port])
     try:
-        has_page = start(receiver, [arguments.port])
+        has_page = start(receiver)
         told = environment(os.environ, command, receiver.url)
         _begin(arguments, receiver, told, has_page)
         try:

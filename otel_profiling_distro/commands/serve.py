@@ -48,14 +48,18 @@ def run(arguments: argparse.Namespace) -> int:
     # One port is enough for both; twice the same one can't be had.
     ports = list(dict.fromkeys([arguments.profiles_port, arguments.traces_port]))
     receiver = receiver_of(arguments, arguments.host, ports, arguments.allow_host)
-    has_page = start(receiver, ports)
+    has_page = start(receiver, remedy="--profiles-port and --traces-port take others")
     try:
         if not is_loopback(arguments.host):
             say(
                 f"listening on {arguments.host}: whoever reaches this machine can read the profiles and add to them, without "
                 "a password; without --host only this machine can"
             )
-        say(f"profiles (Pyroscope) to {receiver.urls[0]}, traces (OTLP over HTTP) to {receiver.urls[-1]}")
+        # Without its protocol an exporter of Python uses gRPC and another port: profiles would come, and no traces.
+        say(
+            f"profiles (Pyroscope) to {receiver.urls[0]}, traces (OTLP over HTTP, OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf) "
+            f"to {receiver.urls[-1]}"
+        )
         if has_page:
             say(f"the page is at {receiver.urls[0]}; Ctrl-C ends it, and what came is gone then")
             if arguments.open:

@@ -78,8 +78,9 @@ def _keep_traces(store: Store, service: str, answers: dict[str, Any]) -> dict[st
         answers[key("profile", {"trace": trace_id})] = profile(store, Selection(trace=trace_id)).plain()
         for span in whole["spans"]:
             if span["profile_id"] is not None and span["cpu_ns"]:
-                selection = Selection(span=span["profile_id"])
-                answers[key("profile", {"span": span["profile_id"]})] = profile(store, selection).plain()
+                selection = Selection(trace=trace_id, span=span["profile_id"])
+                query = {"trace": trace_id, "span": span["profile_id"]}
+                answers[key("profile", query)] = profile(store, selection).plain()
     listed = [entry for entry in found["traces"] if entry["trace_id"] in kept]
     return {"found": found["found"], "traces": listed}
 

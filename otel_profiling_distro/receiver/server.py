@@ -104,14 +104,14 @@ class Receiver:
             pages: Routes for browsers, to be answered too.
 
         Raises:
-            OSError: an address can't be had, for instance because a port is in use.
+            OSError: an address can't be had, for instance because a port is in use; `filename` says which.
             RuntimeError: the receiver was started before.
         """
         if self._urls:
             raise RuntimeError("a receiver starts only once")
         try:
             for host, port in self._addresses:
-                self._sockets.append(socket.create_server((host, port), family=_family(host), backlog=_BACKLOG))
+                self._sockets.append(_listener(host, port))
         except OSError:
             self._close_sockets()
             raise
@@ -227,6 +227,15 @@ class _Server(uvicorn.Server):
             server.close()
         if self._serving is not None:
             self._serving.cancel()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=_family(host), backlog=_BACKLOG)
+    except OSError as error:
+        # `create_server` puts the address behind the reason, in words of its own.
+        words = (error.strerror or str(error)).partition(" (while")[0]
+        raise OSError(error.errno, words, f"{host}:{port}") from error
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich import box
 from rich.bar import Bar
@@ -17,6 +17,11 @@ from .model import HotFunction, Report, Route, Trace, TraceSpan
 
 _SHARE_WIDTH = 12
 _TIMELINE_WIDTH = 32
+_WIDTH_FOR_ALL = 100
+"""From this on tables have all their columns."""
+_WIDTH_BESIDE_ROUTES = 56
+"""Of the other columns, some 24 of them for the hottest functions."""
+_SHORTEST_ROUTE = 12
 _NOTABLE = 0.02
 """Share from which on a function is worth a line in the table of routes."""
 _MILLISECOND, _SECOND = 1e6, 1e9
@@ -25,11 +30,12 @@ _OUTSIDE = "outside any span"
 
 def render(report: Report, service: str) -> RenderableType:
     """Return `report` on the service `service` for a rich console."""
-    parts: list[RenderableType] = [Rule(Text(service, "bold"), style="cyan"), _totals(report)]
+    parts: list[RenderableType] = [Rule(Text(_plain(service), "bold"), style="cyan"), _totals(report)]
     if report.routes:
-        parts += [_route_table(report.routes), _links(report)]
+        parts += [_ByWidth(lambda width: [_route_table(report.routes, width)]), _links(report)]
     if report.trace is not None:
-        parts += ["", Rule(_trace_title(report.trace), style="cyan"), "", *_trace(report.trace)]
+        trace = report.trace
+        parts += ["", Rule(_trace_title(trace), style="cyan"), "", _ByWidth(lambda width: _trace(trace, width))]
     return Group(*parts)
 
 
@@ -42,25 +48,42 @@ def _totals(report: Report) -> Text:
     )
 
 
-def _route_table(routes: tuple[Route, ...]) -> Table:
+class _ByWidth:
+    """What depends on how much room there is: where there is little, what can be done without is left out.
+
+    Args:
+        draw: Given the columns that there are.
+    """
+
+    def __init__(self, draw: Callable[[int], Iterable[RenderableType]]) -> None:
+        self.draw = draw
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.draw(options.max_width)
+
+
+def _route_table(routes: tuple[Route, ...], width: int) -> Table:
+    wide = width >= _WIDTH_FOR_ALL
+    longest = None if wide else max(width - _WIDTH_BESIDE_ROUTES, _SHORTEST_ROUTE)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True, header_style="bold")
-    table.add_column("route (span_name)")
+    table.add_column("route (span_name)" if wide else "route", max_width=longest, overflow="fold")
     table.add_column("CPU", justify="right", no_wrap=True)
     table.add_column("share", justify="right", no_wrap=True)
-    table.add_column("", width=_SHARE_WIDTH)
-    table.add_column("spans", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("", width=_SHARE_WIDTH)
+        table.add_column("spans", justify="right", no_wrap=True)
     table.add_column("CPU/span", justify="right", no_wrap=True)
     table.add_column("hottest functions", ratio=1, no_wrap=True)
     most = max(route.share for route in routes)
     for route in routes:
         outside = route.name is None
         per_span = route.cpu_per_span_ns
+        bar = _Stretch(0, route.share, most or 1, _SHARE_WIDTH, "bright_black" if outside else "green")
         table.add_row(
-            Text(_OUTSIDE if route.name is None else route.name, "italic" if outside else "bold"),
+            Text(_OUTSIDE if route.name is None else _plain(route.name), "italic" if outside else "bold"),
             _time(route.cpu_ns),
             f"{route.share:.1%}",
-            _Stretch(0, route.share, most or 1, _SHARE_WIDTH, "bright_black" if outside else "green"),
-            "" if outside else f"{route.spans:,}",
+            *((bar, "" if outside else f"{route.spans:,}") if wide else ()),
             "" if per_span is None else _time(per_span),
             _functions_by_line(route.hottest),
             style="dim" if outside else "",
@@ -70,7 +93,7 @@ def _route_table(routes: tuple[Route, ...]) -> Table:
 
 def _functions_by_line(hottest: tuple[HotFunction, ...]) -> Text:
     return Text("\n").join(
-        Text.assemble((f"{hot.share:>4.0%} ", "cyan"), hot.function) for hot in hottest if hot.share >= _NOTABLE
+        Text.assemble((f"{hot.share:>4.0%} ", "cyan"), _plain(hot.function)) for hot in hottest if hot.share >= _NOTABLE
     )
 
 
@@ -89,27 +112,29 @@ def _trace_title(trace: Trace) -> Text:
     return Text.assemble("trace ", (trace.trace_id, "bold"))
 
 
-def _trace(trace: Trace) -> Iterator[RenderableType]:
+def _trace(trace: Trace, width: int) -> Iterator[RenderableType]:
+    wide = width >= _WIDTH_FOR_ALL  # the ids of profiles come once more below
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("span")
     table.add_column("duration", justify="right", no_wrap=True)
     table.add_column("", width=_TIMELINE_WIDTH)
     table.add_column("CPU", justify="right", no_wrap=True)
-    table.add_column("pyroscope.profile.id", no_wrap=True)
+    if wide:
+        table.add_column("pyroscope.profile.id", no_wrap=True)
     for guides, span in _outline(trace.roots):
         owner = span.profile_id is not None
         table.add_row(
-            Text.assemble((guides, "bright_black"), (span.name, "bold" if owner else "")),
+            Text.assemble((guides, "bright_black"), (_plain(span.name), "bold" if owner else "")),
             _time(span.duration_ns),
             _Stretch(span.offset_ns, span.offset_ns + span.duration_ns, trace.duration_ns or 1, _TIMELINE_WIDTH, "blue"),
             _time(span.cpu_ns) if owner else "",
-            Text(span.profile_id or "", "magenta"),
+            *((Text(_plain(span.profile_id or ""), "magenta"),) if wide else ()),
         )
     yield table
     for _, span in _outline(trace.roots):
         if span.hottest:
             yield ""
-            yield Text.assemble("profile ", (span.profile_id or "", "magenta"), ", ", (span.name, "bold"))
+            yield Text.assemble("profile ", (_plain(span.profile_id or ""), "magenta"), ", ", (_plain(span.name), "bold"))
             yield Padding(_function_table(span.hottest), (0, 0, 0, 2))
 
 
@@ -133,7 +158,7 @@ def _function_table(hottest: tuple[HotFunction, ...]) -> Table:
             _time(hot.cpu_ns),
             f"{hot.share:.0%}",
             _Stretch(0, hot.share, 1, _SHARE_WIDTH, "green"),
-            Text.assemble(hot.function, (f"  {hot.filename}", "dim")),
+            Text.assemble(_plain(hot.function), (f"  {_plain(hot.filename)}", "dim")),
         )
     return table
 
@@ -161,6 +186,11 @@ class _Stretch:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(self.width, self.width)
+
+
+def _plain(text: str) -> str:
+    """Return `text` with an escape for each character that a terminal would obey: names come from the network."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _time(nanoseconds: float) -> str:

@@ -63,6 +63,24 @@ def test_script(ending: str) -> None:
     assert plain.stderr in profiled.stderr
 
 
+def test_program_that_is_no_python() -> None:
+    """A program ends by a pipe that nobody reads any more, as it does without us: it ignores no signal because of Python."""
+    command = ["sh", "-c", "kill -s PIPE $$; echo still here"]
+    done = subprocess.run([*RUN, "--quiet", "--", *command], env=environment(), capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGPIPE, b"")
+
+
+def test_folder_with_modules_of_familiar_names(tmp_path: Path) -> None:
+    """A folder whose modules are called like those of the standard library is no trouble for what starts the command."""
+    for name in ("signal", "argparse", "logging"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')")
+    # As users call it: `python -m` would look into the folder by itself.
+    script = str(Path(sys.executable).with_name("otel-profiling"))
+    command = [script, "run", "--quiet", "--", "sh", "-c", "echo done"]
+    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
 @pytest.mark.parametrize(("exists", "code", "reason"), [(False, 127, "command not found"), (True, 126, "permission denied")])
 def test_command_that_can_not_be_run(exists: bool, code: int, reason: str, tmp_path: Path) -> None:
     """A command that does not exist, or may not be run, costs one line and the exit code of shells."""

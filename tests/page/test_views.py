@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from otel_profiling_distro.receiver import Sample
 
 from .conftest import Opener, Site, fits, shoot
-from .shop import BUY, BUY_SPAN, BUYING, FIND, FIND_SPAN, HOSTILE, MS, ODD, profile, spans
+from .shop import BUY, BUY_SPAN, BUYING, FIND, FIND_SPAN, FINDING, HOSTILE, MS, ODD, profile, spans
 
 
 def view(site: Site, name: str, **query: str) -> str:
@@ -61,6 +61,17 @@ def test_nothing_yet(empty_site: Site, open_page: Opener) -> None:
     empty_site.upload(profile("shop", [("main:1", 10 * MS, {})]))
     expect(page.locator("h1")).to_have_text("shop")
     expect(page.locator("table")).to_contain_text("outside any span")
+
+
+def test_no_traces(empty_site: Site, open_page: Opener) -> None:
+    """Where profiles come and traces don't, the page says what traces need."""
+    empty_site.upload(profile("shop", [("main:1", 10 * MS, {})]))
+    for name in ("service", "traces"):
+        page = open_page(view(empty_site, name, service="shop"))
+        expect(page.locator("main")).to_contain_text("OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf")
+    empty_site.upload(spans=spans("shop", (BUY, BUY_SPAN, "", "GET /", 0, 5)))
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("main")).not_to_contain_text("OTEL_EXPORTER")
 
 
 def test_services(site: Site, open_page: Opener) -> None:
@@ -279,8 +290,8 @@ def test_difference(site: Site, open_page: Opener) -> None:
     expect(page.locator("h1")).to_have_text("Difference: POST /buy and GET /find")
     score = page.locator('.graph g[name="score"] rect').first
     price = page.locator('.graph g[name="price"] rect').first
-    expect(score).to_have_attribute("fill", re.compile(r"^hsl\(4 "))
-    expect(price).to_have_attribute("fill", re.compile(r"^hsl\(214 "))
+    expect(score).to_have_attribute("fill", "color-mix(in srgb, var(--more) 100%, var(--frame-root))")
+    expect(price).to_have_attribute("fill", "color-mix(in srgb, var(--less) 100%, var(--frame-root))")
     row = page.locator(".list tbody tr", has_text="score")
     expect(row).to_contain_text("+100 %")
     shoot(page, "difference-chosen-1280")
@@ -338,6 +349,57 @@ def press_until(page: Page, key: str, selector: str) -> None:
     pytest.fail(f"{key} did not lead to {selector}")
 
 
+def test_what_is_under_the_mouse(site: Site, open_page: Opener) -> None:
+    """A frame says what it is as soon as the mouse is on it, and the selected one again when the mouse has left."""
+    page = open_page(view(site, "profile", service="shop"))
+    details = page.locator(".details")
+    page.locator('.graph g[name="price"]').first.hover()
+    expect(details).to_contain_text("price · 400 ms (53 %), itself 400 ms · /srv/shop/app.py:21, 22")
+    page.locator("h1").hover()
+    expect(details).to_be_empty()
+    page.locator(".graph").press("ArrowDown")
+    page.locator('.graph g[name="price"]').first.hover()
+    page.locator("h1").hover()
+    expect(details).to_contain_text(re.compile("^all "))
+
+
+def test_follows_under_somebody_at_work(site: Site, open_page: Opener) -> None:
+    """What comes in neither takes a selected frame away, nor scrolls a table back to its top."""
+    page = open_page(view(site, "profile", service="shop"))
+    page.set_viewport_size({"width": 1280, "height": 200})
+    page.locator(".list").evaluate("list => list.scrollTo(0, 90)")
+    site.upload(profile("shop", [("main:1", 250 * MS, {})]))
+    expect(page.locator("#total")).to_have_text("1.00 s")
+    assert page.locator(".list").evaluate("list => list.scrollTop") == 90
+    page.locator(".graph").press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    site.upload(profile("shop", [("main:1", 250 * MS, {})]))
+    expect(page.locator("#news")).to_contain_text("More has come in.")
+    expect(page.locator(".details")).to_contain_text(re.compile("^main "))
+
+
+def test_from_a_profile_to_its_traces(site: Site, open_page: Opener) -> None:
+    """A route's profile leads to the route's traces, and a span's to its trace."""
+    page = open_page(view(site, "profile", service="shop", route="GET /find"))
+    page.get_by_role("link", name="traces", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Traces of shop")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.locator("tbody a").click()
+    page.locator("ol.waterfall a").click()
+    expect(page.locator("h1")).to_have_text(f"Span {FIND_SPAN}")
+    expect(page.locator("#total")).to_have_text("220 ms")
+    page.get_by_role("link", name="waterfall").click()
+    expect(page.locator("h1")).to_have_text("Trace GET /find")
+
+
+def test_difference_of_two_services(site: Site, open_page: Opener) -> None:
+    """Routes of the same name are told apart by their services."""
+    site.upload(profile("old shop", [("main:1 > find:2", 70 * MS, FINDING)]))
+    before, after = ({"service": service, "route": "GET /find"} for service in ("old shop", "shop"))
+    page = open_page(view(site, "difference", a=json.dumps(before), b=json.dumps(after)))
+    expect(page.locator("h1")).to_have_text("Difference: GET /find of old shop and GET /find of shop")
+
+
 def test_keyboard_only(site: Site, open_page: Opener) -> None:
     """From the list of services to a function's callers without a mouse; what has the focus is seen."""
     page = open_page(site.url)
@@ -379,6 +441,12 @@ def test_trace_that_is_not_there(site: Site, open_page: Opener) -> None:
     """An address of a trace that has gone says so."""
     page = open_page(view(site, "trace", id="f" * 32), expect_faults=True)
     expect(page.locator("main")).to_contain_text("no such trace, or not any more")
+
+
+def test_difference_of_nothing(site: Site, open_page: Opener) -> None:
+    """So does one of a difference that was cut short."""
+    page = open_page(view(site, "difference", a='{"service":"sh', b="null"))
+    expect(page.locator("main")).to_contain_text("This address names no two profiles.")
 
 
 def test_find_span(site: Site, open_page: Opener) -> None:

@@ -110,7 +110,8 @@ def test_endpoint_that_takes_no_traces(capsys: pytest.CaptureFixture[str]) -> No
 def test_busy_port(busy_port: int, capsys: pytest.CaptureFixture[str]) -> None:
     """A port that is taken costs one line and exit code 1."""
     assert main(["demo", "--port", str(busy_port)]) == 1
-    assert capsys.readouterr().err == f"otel-profiling: can't listen on port {busy_port}: Address already in use\n"
+    said = f"can't listen on 127.0.0.1:{busy_port}: Address already in use; --port takes another port"
+    assert capsys.readouterr().err == f"otel-profiling: {said}\n"
 
 
 @pytest.mark.parametrize("module", ["flask", "asgiref", "opentelemetry.instrumentation.flask"])
@@ -161,12 +162,28 @@ def test_commands_without_the_receiver() -> None:
 
 
 def test_taken_port(busy_port: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """`serve` and `run` say which port is taken, and the command is not run."""
+    """`serve` and `run` say which port is taken and what to do, and the command is not run."""
     assert main(["serve", "--profiles-port", str(busy_port), "--traces-port", "0"]) == 1
     assert main(["run", "--port", str(busy_port), "--", sys.executable, "-c", "print('ran')"]) == 1
     output = capsys.readouterr()
-    assert output.err.count("Address already in use") == 2
+    taken = f"otel-profiling: can't listen on 127.0.0.1:{busy_port}: Address already in use"
+    assert output.err.splitlines() == [
+        f"{taken}; --profiles-port and --traces-port take others",
+        f"{taken}; --port takes another port",
+    ]
     assert output.out == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"), [("192.0.2.1", "Cannot assign requested address"), ("no-such-host.invalid", "not known")]
+)
+def test_address_that_is_not_ours(host: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An address of another machine, and a name that nobody has, cost one line that says which."""
+    assert main(["serve", "--host", host, "--profiles-port", "0", "--traces-port", "0"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"otel-profiling: can't listen on {host}:0: ")
+    assert reason in line
+    assert "--profiles-port" not in line
 
 
 def test_folder_that_can_not_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,21 @@ def test_defaults() -> None:
     assert told.variables["NO_PROXY"] == "intranet,127.0.0.1,localhost"
 
 
+@pytest.mark.parametrize(
+    ("own", "handler"),
+    [
+        ({}, "false"),
+        ({"OTEL_LOGS_EXPORTER": "none"}, "false"),
+        ({"OTEL_LOGS_EXPORTER": "console"}, None),
+        ({"OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION": "true"}, "true"),
+    ],
+)
+def test_log_handler(own: dict[str, str], handler: str | None) -> None:
+    """Where log records go nowhere, upstream's handler for them is not installed, unless the user asks for it."""
+    told = environment(own, ["app"], RECEIVER)
+    assert told.variables.get("OTEL_PYTHON_LOG_AUTO_INSTRUMENTATION") == handler
+
+
 def test_own_settings() -> None:
     """What the user has set stays, under whatever name."""
     own = {

@@ -175,7 +175,7 @@ def test_one_file() -> None:
     (data,) = re.findall(r'<script type="application/json" id="kept">(.*?)</script>', html, re.DOTALL)
     kept = json.loads(data)
     assert kept['["profile",["service","shop"]]']["total"] == 10_000_000
-    assert kept['["profile",["span","s"]]']["frames"][0][0] == "</script><script>alert(1)"
+    assert kept['["profile",["span","s"],["trace","t"]]']["frames"][0][0] == "</script><script>alert(1)"
     assert kept['["trace",["id","t"]]']["spans"][0]["name"] == "<!--"
     policy = re.search(r'content="(default-src[^"]*)"', html)
     assert policy is not None

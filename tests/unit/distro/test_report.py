@@ -243,6 +243,22 @@ def test_plain_text(report: Report) -> None:
         assert expected in shown
 
 
+def test_names_that_a_terminal_would_obey() -> None:
+    """Control characters in the name of a span, a function or a profile are shown, and none reaches the terminal."""
+    hostile, shown_as = "\x1b]0;title\x07\x9b31m\u202e", r"\x1b]0;title\x07\x9b31m\u202e"
+    spans = [
+        span(f"span{hostile}", f"id{hostile}"),
+        span(f"child{hostile}", "22" * 8, f"id{hostile}"),
+    ]
+    report = summarise([sample(f"function{hostile}", 60, span_name=f"span{hostile}", span_id=f"id{hostile}")], spans)
+    stream = io.StringIO()
+    Console(file=stream, width=300, highlight=False).print(render(report, f"service{hostile}"))
+    shown = stream.getvalue()
+    for name in ("span", "id", "child", "function", "service"):
+        assert name + shown_as in shown
+    assert all(character.isprintable() or character == "\n" for character in shown)
+
+
 def test_terminal(report: Report) -> None:
     """In a terminal there are colours."""
     assert "\x1b[" in text(report, force_terminal=True)
@@ -251,6 +267,16 @@ def test_terminal(report: Report) -> None:
 def test_narrow_terminal(report: Report) -> None:
     """Where there is little room the report wraps or shortens; it does not fail."""
     assert max(map(len, text(report, width=40).splitlines())) <= 40
+
+
+def test_terminal_of_the_usual_width() -> None:
+    """In 80 columns the names of the hottest functions are there, beside a route of any length."""
+    route = "GET /recommend/<int:customer>/for/<day>"
+    report = summarise([sample("compare_tastes", 60, span_name=route, span_id="a")], [span(route, "a")])
+    shown = text(report, width=80)
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "100% compare_tastes" in shown
+    assert "60.0 ms" in shown
 
 
 def test_ascii(report: Report) -> None:
