@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from .asking import without_credentials
 from .finding import Finding, Level
 from .inside import Outcome
 
@@ -49,8 +50,7 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
     foreign = [name for name in told.get("exporters", []) if not name.startswith(_OTLP)]
     if changed or foreign:
         detail = "; ".join(
-            f"{name} was {outcome.environ.get(name, 'not set')}, and is {told['environ'].get(name, 'not set')}"
-            for name in changed
+            f"{name} was {_shown(outcome.environ, name)}, and is {_shown(told['environ'], name)}" for name in changed
         )
         yield Finding(
             "exporter",
@@ -59,3 +59,7 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
             "Traces go elsewhere than the environment says; profiles don't, so that the two may not meet.",
             "Choose the distro: OTEL_PYTHON_DISTRO=profiling. Or give that distro the address in its own setting.",
         )
+
+
+def _shown(environ: Mapping[str, str], name: str) -> str:
+    return without_credentials(environ[name]) if name in environ else "not set"

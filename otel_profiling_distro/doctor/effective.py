@@ -43,7 +43,13 @@ def findings(reading: Reading) -> Iterator[Finding]:
     """Yield what is switched off, and each value and name that makes no sense."""
     wanted = reading.settings
     for warning in reading.warnings:
-        yield Finding("settings", Level.WARNING, warning, "It has no effect as it stands.", "Mend the name or the value.")
+        yield Finding(
+            "settings",
+            Level.WARNING,
+            warning,
+            "The application starts, without what was meant.",
+            "Correct the name or the value.",
+        )
     if not wanted.enabled:
         source = reading.sources.get(names.OTEL_PROFILING_ENABLED, names.OTEL_PROFILING_ENABLED)
         yield Finding(

@@ -36,28 +36,37 @@ def service_name(environ: Mapping[str, str], file: Any) -> str:
 
 def model_of_file(environ: Mapping[str, str]) -> Any:
     """Return the model of the SDK's configuration file; None where there is none, or none that can be read."""
-    path = environ.get(CONFIG_FILE, "").strip()
-    if not path or not Path(path).is_file():
-        return None
+    return _load(environ.get(CONFIG_FILE, "").strip())[0]
+
+
+def _load(path: str) -> tuple[Any, str]:
+    """Return the model of a configuration file, or None and why it can't be read: without its text, which may have secrets."""
+    if not path:
+        return None, ""
     try:
         from opentelemetry.configuration import load_config_file  # noqa: PLC0415 - only there where somebody installed it
-
-        return load_config_file(path)
-    except Exception:  # noqa: BLE001 - a file that does not fit: `findings` says so
-        return None
+    except ImportError as error:
+        return None, f"{error}; pip install opentelemetry-configuration"
+    if not Path(path).is_file():
+        return None, f"there is no such file, seen from {Path.cwd()}"
+    try:
+        return load_config_file(path), ""
+    except Exception as error:  # noqa: BLE001 - what is in it may be anything
+        places = re.findall(r"\(at [^)]*\)|line \d+, column \d+", str(error))
+        return None, " ".join(["it does not fit the schema, or is no YAML", *places[-1:]])
 
 
 def findings(environ: Mapping[str, str], settings: Settings) -> Iterator[Finding]:
     """Yield what name profiles have, and what share of traces is sampled."""
     path = environ.get(CONFIG_FILE, "").strip()
-    file = model_of_file(environ)
-    if path and file is None:
+    file, why = _load(path)
+    if why:
         yield Finding(
             "configuration file",
             Level.FAULT,
-            f"{CONFIG_FILE} names {path}, which can't be read here.",
+            f"{CONFIG_FILE} names {path}, which can't be read here: {why}.",
             "The SDK is not set up: no traces, and no profiles.",
-            "Is the file there, and does it fit the schema? pip install opentelemetry-configuration",
+            f"Mend the file, or unset {CONFIG_FILE}.",
         )
         return
     name = service_name(environ, file)
