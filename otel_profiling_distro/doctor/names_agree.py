@@ -69,6 +69,14 @@ def findings(environ: Mapping[str, str], settings: Settings) -> Iterator[Finding
             f"Mend the file, or unset {CONFIG_FILE}.",
         )
         return
+    if file is not None and not getattr(file, "disabled", None) and getattr(file, "tracer_provider", None) is None:
+        yield Finding(
+            "configuration file",
+            Level.FAULT,
+            f"{CONFIG_FILE} names {path}, which has no tracer_provider.",
+            "The SDK makes no traces, and profiling waits until the application sets a tracer provider.",
+            "Add tracer_provider, with processors and an exporter, to the file.",
+        )
     name = service_name(environ, file)
     if settings.application_name and name and settings.application_name != name:
         yield Finding(

@@ -92,6 +92,14 @@ def test_configuration_file_that_is_missing(receiver):
     assert_named(told, "fault", fact=fact, consequence="The SDK is not set up", remedy="unset OTEL_CONFIG_FILE")
 
 
+def test_configuration_file_without_a_tracer_provider(file):
+    """The SDK makes none of its own, so that profiling would wait for the application's."""
+    code, told, _path = file("file_format: '1.0'\nresource: {attributes: [{name: service.name, value: shop}]}\n")
+    assert code == 1
+    consequence, remedy = "waits until the application sets a tracer provider", "Add tracer_provider"
+    assert_named(told, "fault", fact="has no tracer_provider", consequence=consequence, remedy=remedy)
+
+
 def test_configuration_file_that_disables_the_sdk(file):
     """The file is named as what switches profiling off."""
     code, told, path = file("file_format: '1.0'\ndisabled: true\n")
