@@ -30,13 +30,12 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
         return
     distro = picked(told["distros"], outcome.environ.get("OTEL_PYTHON_DISTRO"))
     configurator = picked(told["configurators"], outcome.environ.get("OTEL_PYTHON_CONFIGURATOR"))
-    others = [point for point in told["distros"] if point != distro]
+    others = [point.partition(" = ")[2] for point in told["distros"] if point != distro]
+    too = f" ({', '.join(others)} is there, too)" if others else ""
     yield Finding(
         "distro",
         Level.OK,
-        f"distro {distro or 'none'}{' (there too: ' + ', '.join(others) + ')' if others else ''}; configurator "
-        f"{configurator or 'none'}",
-        "Profiling is added whichever is picked.",
+        f"opentelemetry-instrument picks the distro {_class(distro)}{too} and the configurator {_class(configurator)}. Profiling is added whichever it picks.",
     )
     if not configurator:
         yield Finding(
@@ -55,10 +54,14 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
         yield Finding(
             "exporter",
             Level.WARNING,
-            f"the distro {distro} overrides the exporter of traces: {detail or 'it exports by ' + ', '.join(foreign)}",
+            f"the distro {_class(distro)} overrides the exporter of traces: {detail or 'it exports by ' + ', '.join(foreign)}",
             "Traces go elsewhere than the environment says; profiles don't, so that the two may not meet.",
             "Choose the distro: OTEL_PYTHON_DISTRO=profiling. Or give that distro the address in its own setting.",
         )
+
+
+def _class(entry_point: str) -> str:
+    return entry_point.partition(" = ")[2] or "none"
 
 
 def _shown(environ: Mapping[str, str], name: str) -> str:

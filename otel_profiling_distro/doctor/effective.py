@@ -21,7 +21,12 @@ def read(environ: Mapping[str, str]) -> Reading:
 
 def settings(reading: Reading) -> list[Setting]:
     """Return each setting with its value and its source."""
-    return [Setting(name, _shown(name, reading), reading.sources.get(name, "default")) for name in names.DEFAULTS]
+    return [Setting(name, _printable(_shown(name, reading)), reading.sources.get(name, "default")) for name in names.DEFAULTS]
+
+
+def _printable(text: str) -> str:
+    """Return a text that does nothing to a terminal, and that every encoding of Unicode has."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _shown(name: str, reading: Reading) -> str:

@@ -104,6 +104,21 @@ def test_proxy(environ: dict[str, str], proxy: str) -> None:
     assert proxy_of("http://pyroscope.example:4040", environ) == proxy
 
 
+@pytest.mark.parametrize(
+    ("without", "proxy"), [("10.0.0.0/8", ""), ("10.1.2.3", ""), ("fd00::/8", "http://p"), ("10.9.0.0/16", "http://p")]
+)
+def test_network_without_a_proxy(without: str, proxy: str) -> None:
+    """NO_PROXY may have networks, as clusters set it; the agent's client reads them, too."""
+    assert proxy_of("http://10.1.2.3:4040", {"HTTP_PROXY": "http://p", "NO_PROXY": without}) == proxy
+
+
+def test_setting_that_would_confuse_a_terminal() -> None:
+    """It is shown without control characters."""
+    reading = effective.read({"OTEL_PROFILING_APPLICATION_NAME": "größe\x1b[31m"})
+    shown = {setting.name: setting.value for setting in effective.settings(reading)}
+    assert shown["OTEL_PROFILING_APPLICATION_NAME"] == "größe\\x1b[31m"
+
+
 def test_settings_with_sources() -> None:
     """Each has its value and where that comes from; secrets are masked, and so is what an address contains."""
     reading = effective.read(
@@ -177,6 +192,15 @@ def test_distro_that_overrides_the_exporter() -> None:
     found = list(distro.findings(outcome({"OTEL_TRACES_EXPORTER": "otlp"}, environ={"OTEL_TRACES_EXPORTER": "console"})))
     assert "OTEL_TRACES_EXPORTER was otlp, and is console" in found[-1].fact
     assert "OTEL_PYTHON_DISTRO=profiling" in found[-1].remedy
+
+
+def test_distros_that_are_there() -> None:
+    """The one that is picked is named, those beside it, and what that changes."""
+    (finding,) = [found for found in distro.findings(outcome()) if found.question == "distro"]
+    assert finding.fact == (
+        "opentelemetry-instrument picks the distro vendor:Distro (ours:Distro is there, too) and the configurator "
+        "upstream:Configurator. Profiling is added whichever it picks."
+    )
 
 
 @pytest.mark.parametrize(("wanted", "name"), [(None, "distro"), ("profiling", "profiling"), ("none", "")])
