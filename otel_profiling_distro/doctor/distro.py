@@ -35,7 +35,8 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
     yield Finding(
         "distro",
         Level.OK,
-        f"opentelemetry-instrument picks the distro {_class(distro)}{too} and the configurator {_class(configurator)}. Profiling is added whichever it picks.",
+        f"opentelemetry-instrument picks the distro {_class(distro)}{too} and the configurator "
+        f"{_class(configurator)}. Profiling is added whichever it picks.",
     )
     if not configurator:
         yield Finding(
