@@ -182,9 +182,10 @@ def test_commands_elsewhere() -> None:
     assert ELSEWHERE.keys() <= set(commands_within_lines())
 
 
-def test_flags() -> None:
+def test_flags(receiver: Receiver) -> None:
     """Each setting is a flag in the help, and upstream has no room for a text, as the page says (0.66b1)."""
-    done = subprocess.run(["opentelemetry-instrument", "--help"], capture_output=True, text=True, check=True, timeout=60)  # noqa: S607
+    command = ["opentelemetry-instrument", "--help"]
+    done = subprocess.run(command, env=environment(receiver), capture_output=True, text=True, check=True, timeout=60)
     for name in environment_variables.DEFAULTS:
         flag = name.removeprefix("OTEL_").lower()
         assert re.search(rf"^  --{flag} {flag.upper()}$", done.stdout, re.MULTILINE)
