@@ -23,11 +23,16 @@ def service_name(environ: Mapping[str, str], file: Any) -> str:
         file: The model of its configuration file, which the SDK takes instead of the environment; None where there is none.
     """
     if file is not None:
-        attributes = getattr(getattr(file, "resource", None), "attributes", None) or []
-        return next((str(each.value) for each in attributes if each.name == "service.name"), "")
+        resource = getattr(file, "resource", None)
+        named = [str(each.value) for each in getattr(resource, "attributes", None) or [] if each.name == "service.name"]
+        return named[0] if named else _name_in(getattr(resource, "attributes_list", None) or "")
     if name := environ.get("OTEL_SERVICE_NAME", "").strip():
         return name
-    for entry in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+    return _name_in(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+
+
+def _name_in(attributes: str) -> str:
+    for entry in attributes.split(","):
         key, _, value = entry.partition("=")
         if key.strip() == "service.name":
             return unquote(value.strip())
@@ -112,13 +117,23 @@ def sampled_share(environ: Mapping[str, str]) -> float:
     return 1.0
 
 
+def _share(sampler: Any) -> float:
+    """Return the share of traces that a sampler of the file's model has where they begin (opentelemetry-configuration 0.66b1)."""
+    parent_based = getattr(sampler, "parent_based", None)
+    if parent_based is not None:
+        return _share(getattr(parent_based, "root", None))
+    if getattr(sampler, "always_off", None) is not None:
+        return 0.0
+    for kind in ("trace_id_ratio_based", "probability_development"):
+        ratio = getattr(getattr(sampler, kind, None), "ratio", None)
+        if ratio is not None:
+            return float(ratio)
+    return 1.0
+
+
 def _sampler(environ: Mapping[str, str], file: Any) -> Iterator[Finding]:
     if file is not None:
-        sampler = repr(getattr(getattr(file, "tracer_provider", None), "sampler", None))
-        # Whatever it is built of: the model's names say which kind, and the ratio.
-        ratio = re.search(r"ratio=([\d.]+)", sampler)
-        is_off = re.search(r"always_off=\{", sampler) is not None and "always_on=" not in sampler.replace("always_on=None", "")
-        share = 0.0 if is_off else float(ratio[1]) if ratio else 1.0
+        share = _share(getattr(getattr(file, "tracer_provider", None), "sampler", None))
         source = f"{CONFIG_FILE}={environ[CONFIG_FILE]}"
     else:
         share, source = sampled_share(environ), f"OTEL_TRACES_SAMPLER={environ.get('OTEL_TRACES_SAMPLER', '')}"

@@ -172,6 +172,51 @@ def test_trace_sampler(environ: dict[str, str], share: float) -> None:
     assert [finding.question for finding in warned] == (["trace sampler"] if share == 0 else [])
 
 
+@pytest.mark.parametrize(
+    ("sampler", "share"),
+    [
+        ({"always_on": {}}, 1.0),
+        ({"always_off": {}}, 0.0),
+        ({"trace_id_ratio_based": {"ratio": 0}}, 0.0),
+        ({"trace_id_ratio_based": {"ratio": 1e-05}}, 1e-05),
+        ({"trace_id_ratio_based": {}}, 1.0),
+        ({"probability/development": {"ratio": 0.5}}, 0.5),
+        ({"parent_based": {"root": {"always_off": {}}, "remote_parent_sampled": {"always_on": {}}}}, 0.0),
+        ({"parent_based": {"root": {"always_on": {}}, "remote_parent_sampled": {"always_off": {}}}}, 1.0),
+        ({"parent_based": {"root": {"trace_id_ratio_based": {"ratio": 0.25}}}}, 0.25),
+    ],
+    ids=str,
+)
+def test_trace_sampler_of_a_file(tmp_path: Path, sampler: Any, share: float) -> None:
+    """The share is that of traces that begin here; what holds for parents elsewhere does not count."""
+    pytest.importorskip("opentelemetry.configuration", reason="comes with opentelemetry-configuration")
+    exporter = {"simple": {"exporter": {"console": {}}}}
+    path = tmp_path / "otel.json"
+    path.write_text(json.dumps({"file_format": "1.0", "tracer_provider": {"sampler": sampler, "processors": [exporter]}}))
+    found = names_agree.findings({"OTEL_CONFIG_FILE": str(path)}, Settings())
+    said = {finding.level: finding.fact for finding in found if finding.question == "trace sampler"}
+    assert said.keys() == ({Level.WARNING} if share == 0 else {Level.OK} if share < 1 else set())
+    assert 0 in (share, share - 1) or said[Level.OK].startswith(f"{share:.4g} of the traces")
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"attributes": [{"name": "service.name", "value": "shop"}]},
+        {"attributes_list": "team=a,service.name=shop"},
+        {"attributes": [{"name": "team", "value": "a"}], "attributes_list": "service.name=shop"},
+    ],
+    ids=str,
+)
+def test_name_in_a_file(tmp_path: Path, resource: Any) -> None:
+    """It is found however the file has it."""
+    pytest.importorskip("opentelemetry.configuration", reason="comes with opentelemetry-configuration")
+    path = tmp_path / "otel.json"
+    path.write_text(json.dumps({"file_format": "1.0", "resource": resource}))
+    environ = {"OTEL_CONFIG_FILE": str(path)}
+    assert names_agree.service_name(environ, names_agree.model_of_file(environ)) == "shop"
+
+
 def test_two_names() -> None:
     """An application name other than service.name hides profiles from Grafana."""
     (finding,) = names_agree.findings({"OTEL_RESOURCE_ATTRIBUTES": "service.name=shop"}, Settings(application_name="store"))
