@@ -118,7 +118,7 @@ def sampled_share(environ: Mapping[str, str]) -> float:
 
 
 def _share(sampler: Any) -> float:
-    """Return the share of traces that a sampler of the file's model has where they begin (opentelemetry-configuration 0.66b1)."""
+    """Return the share of traces that the sampler of a file has where they begin (opentelemetry-configuration 0.66b1)."""
     parent_based = getattr(sampler, "parent_based", None)
     if parent_based is not None:
         return _share(getattr(parent_based, "root", None))
