@@ -71,9 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     receiver = receiver_of(arguments, "127.0.0.1", [arguments.port])
     shown = start(receiver, page=shown)
     try:
-        outcome = _profile(arguments, receiver.url)
+        outcome, losses = _profile(arguments, receiver.url)
         if outcome.failures:
             print(f"{len(outcome.failures)} requests failed, the first: {outcome.failures[0]}", file=sys.stderr)
+        if elsewhere and losses:
+            raise CommandError(f"not all that the demo sent was taken: {losses[0]}")
         if elsewhere:
             _say_where_to_look(console, arguments.server, arguments.otlp)
         else:
@@ -93,8 +95,11 @@ def _show(console: Console, arguments: argparse.Namespace, address: str) -> None
         threading.Event().wait()
 
 
-def _profile(arguments: argparse.Namespace, receiver_url: str) -> Outcome:
-    """Let customers use the service for a while; once this returns, it has sent everything and has ended."""
+def _profile(arguments: argparse.Namespace, receiver_url: str) -> tuple[Outcome, list[str]]:
+    """Let customers use the service for a while; once this returns, it has sent everything and has ended.
+
+    Returns what came of the requests, and what the service said of servers that did not take what it sent.
+    """
     # Progress is for a person who waits, and no part of the result: standard error, and only where it is a terminal.
     progress = Console(stderr=True, highlight=False, quiet=not sys.stderr.isatty())
     env = environment(os.environ, arguments.server, arguments.otlp, receiver_url)
@@ -109,7 +114,7 @@ def _profile(arguments: argparse.Namespace, receiver_url: str) -> Outcome:
         raise CommandError(str(error)) from error
     if not outcome.answered:
         raise CommandError(f"the service answered no request; the last failure: {outcome.failures[-1]}")
-    return outcome
+    return outcome, service.losses
 
 
 def _report(console: Console, receiver: Receiver) -> None:

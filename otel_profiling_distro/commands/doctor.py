@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -44,6 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     if arguments.pid is not None and command:
         arguments.parser.error("--pid is a process that runs, and COMMAND one that would be started: which?")
+    # What reads the SDK's configuration file logs a traceback where it can't; the report says why, without the file's text.
+    loader = logging.getLogger("opentelemetry.configuration")
+    loader.addHandler(logging.NullHandler())
+    loader.propagate = False
     from otel_profiling_distro.doctor import examine, examine_process  # noqa: PLC0415 - other commands need not wait for it
 
     report = examine_process(arguments.pid) if arguments.pid is not None else examine(command, os.environ)

@@ -21,6 +21,11 @@ _STOP_SECONDS = 15.0
 """Longer than the exporters' own time-out of 10 s, so that an unreachable collector still gives a normal exit."""
 
 
+_LOSSES = ("profiles don't reach", "Failed to export span")
+"""What our line, and that of OpenTelemetry's exporter (1.30 to 1.45), has where a server does not take what is sent to it."""
+_MOST_LOSSES = 100
+
+
 class ServiceError(Exception):
     """The service did not start, or did not stay up. Says what it printed last."""
 
@@ -48,6 +53,9 @@ def environment(base: Mapping[str, str], server: str | None, otlp: str | None, r
         "OTEL_PROFILING_SERVER_ADDRESS": server or receiver,
         "OTEL_PROFILING_UPLOAD_INTERVAL": "1s",
     }
+    if not own:
+        # A process says of its last profile only at this level that it was refused; what is said here, `Service` reads.
+        result["OTEL_PROFILING_LOG_LEVEL"] = "info"
     # Both spellings are read, by different clients; a proxy can't reach this machine's loopback.
     for name in ("NO_PROXY", "no_proxy"):
         result[name] = ",".join(filter(None, [result.get(name), "127.0.0.1", "localhost"]))
@@ -80,6 +88,7 @@ class Service:
     def __init__(self, command: list[str], env: Mapping[str, str], *, stop_seconds: float = _STOP_SECONDS) -> None:
         self._stop_seconds = stop_seconds
         self._lines: deque[str] = deque(maxlen=20)
+        self._losses: deque[str] = deque(maxlen=_MOST_LOSSES)
         self._listening: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
             command,
@@ -105,7 +114,14 @@ class Service:
                 self._listening.put(line.removeprefix(LISTENING).strip())
             else:
                 self._lines.append(line.rstrip())
+                if any(words in line for words in _LOSSES):
+                    self._losses.append(line.rstrip())
         self._listening.put(None)
+
+    @property
+    def losses(self) -> list[str]:
+        """What the service has said of servers that did not take what it sent; whole once it is stopped."""
+        return list(self._losses)
 
     def wait_until_listening(self) -> str:
         """Return the service's URL.

@@ -13,17 +13,31 @@ from .finding import Finding, Level
 from .target import Target
 
 FRAMEWORKS = {
-    "aiohttp": "aiohttp-server",
-    "celery": "celery",
-    "django": "django",
-    "falcon": "falcon",
-    "fastapi": "fastapi",
-    "flask": "flask",
-    "pyramid": "pyramid",
-    "starlette": "starlette",
-    "tornado": "tornado",
+    "aio-pika": ("aio_pika", "aio-pika"),
+    "aiohttp": ("aiohttp", "aiohttp-server"),
+    "aiokafka": ("aiokafka", "aiokafka"),
+    "celery": ("celery", "celery"),
+    "confluent-kafka": ("confluent_kafka", "confluent_kafka"),
+    "django": ("django", "django"),
+    "falcon": ("falcon", "falcon"),
+    "fastapi": ("fastapi", "fastapi"),
+    "flask": ("flask", "flask"),
+    "grpcio": ("grpc", "grpc_server"),
+    "kafka-python": ("kafka", "kafka"),
+    "pika": ("pika", "pika"),
+    "pyramid": ("pyramid", "pyramid"),
+    "remoulade": ("remoulade", "remoulade"),
+    "starlette": ("starlette", "starlette"),
+    "tornado": ("tornado", "tornado"),
 }
-"""Distribution of a framework whose work begins in spans, to the instrumentation that starts them."""
+"""Distribution of a framework whose work begins in spans, to the module that it is imported as, and the entry point of the
+instrumentation that starts them (opentelemetry-python-contrib 0.66b1)."""
+
+WITHOUT = ("arq", "bottle", "dramatiq", "quart", "robyn", "rq", "sanic")
+"""Modules of frameworks for which opentelemetry-python-contrib has no instrumentation (0.66b1)."""
+
+_EXPORTERS_OWN = "grpcio"
+"""Comes with OpenTelemetry's exporter, so that only what imports it has a service of it."""
 
 _AUTO_INSTRUMENTATION = "opentelemetry.instrumentation.auto_instrumentation"
 _GEVENT_PATCH = "OTEL_PYTHON_AUTO_INSTRUMENTATION_EXPERIMENTAL_GEVENT_PATCH"
@@ -54,17 +68,21 @@ def _frameworks(told: Mapping[str, Any], target: Target, imports: Collection[str
     # FastAPI is instrumented as itself, and brings Starlette.
     if "fastapi" in there and "starlette" in there:
         there.remove("starlette")
-    disabled = {entry.strip() for entry in target.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    disabled = _disabled(target)
     for name in there:
-        instrumentation = FRAMEWORKS[name]
+        module, instrumentation = FRAMEWORKS[name]
         # Installed is not used: what imports it is sure to.
-        level = Level.WARNING if f"import {name}" in imports else Level.NOTE
+        is_used = f"import {module}" in imports
+        if name == _EXPORTERS_OWN and not is_used:
+            continue
+        level = Level.WARNING if is_used else Level.NOTE
+        lost = f"{'Its' if is_used else 'If the application uses it, its'} requests have no spans, and their samples no labels."
         if instrumentation not in instrumentations:
             yield Finding(
                 "instrumentation",
                 level,
                 f"{name} is installed, and its instrumentation is not.",
-                "If the application uses it, its requests have no spans, and their samples no labels.",
+                lost,
                 "opentelemetry-bootstrap -a install",
             )
         elif instrumentation in disabled or "*" in disabled:
@@ -72,21 +90,29 @@ def _frameworks(told: Mapping[str, Any], target: Target, imports: Collection[str
                 "instrumentation",
                 level,
                 f"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS leaves that of {name} out.",
-                "If the application uses it, its requests have no spans, and their samples no labels.",
+                lost,
                 "Take it out of that variable.",
             )
         else:
             yield Finding("instrumentation", Level.OK, f"{name} is instrumented")
+    for name in WITHOUT:
+        if f"import {name}" in imports:
+            yield Finding(
+                "instrumentation",
+                Level.NOTE,
+                f"the application uses {name}, for which OpenTelemetry has no instrumentation.",
+                "Its requests have spans, and their samples labels, only where the application or a middleware starts them.",
+                "For one that speaks ASGI or WSGI: opentelemetry-instrumentation-asgi or -wsgi, around its application.",
+            )
 
 
 def _gevent(target: Target, calls: Mapping[str, int]) -> Iterator[Finding]:
     if target.environ.get(_GEVENT_PATCH):
         return
     line = calls.get("gevent.monkey.patch_all")
-    worker = re.search(r"(-k|--worker-class)[ =]gevent", " ".join(target.command))
-    if line is None and worker is None:
+    if line is None and not _has_gevent_worker(target):
         return
-    where = f"{target.script}:{line} patches" if line is not None else "gunicorn's gevent worker patches"
+    where = f"{target.script}:{line} patches" if line is not None else "the gevent worker patches"
     yield Finding(
         "gevent",
         Level.WARNING,
@@ -96,11 +122,23 @@ def _gevent(target: Target, calls: Mapping[str, int]) -> Iterator[Finding]:
     )
 
 
+def _has_gevent_worker(target: Target) -> bool:
+    """Whether gunicorn or Celery is told to work on gevent: on the command line, by a variable, or in gunicorn's own file."""
+    command = " ".join([*target.command, target.environ.get("GUNICORN_CMD_ARGS", "")])
+    if re.search(r"(?:^|\s)(?:-k\s*|--worker-class[ =]|-P\s*|--pool[ =])gevent", command):
+        return True
+    if not any(Path(word).name == "gunicorn" for word in target.command):
+        return False
+    named = re.search(r"(?:^|\s)(?:-c\s*|--config[ =])(?:file:)?(\S+)", command)
+    try:
+        text = Path(named[1] if named else "gunicorn.conf.py").read_text(errors="replace")
+    except OSError:
+        return False
+    return re.search(r"^worker_class\s*=\s*[\"']gevent", text, re.MULTILINE) is not None
+
+
 def _click(target: Target, told: Mapping[str, Any], calls: Mapping[str, int]) -> Iterator[Finding]:
-    if not told or "click" not in told["instrumentations"]:
-        return
-    disabled = target.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
-    if "click" in disabled.split(","):
+    if not told or "click" not in told["instrumentations"] or _disabled(target) & {"click", "*"}:
         return
     program = Path(target.command[0]).name if target.command else ""
     if "import click" in calls or _is_click_program(program):
@@ -112,6 +150,11 @@ def _click(target: Target, told: Mapping[str, Any], calls: Mapping[str, int]) ->
             "profile of its own.",
             "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=click",
         )
+
+
+def _disabled(target: Target) -> set[str]:
+    """Return which instrumentations are left out; ``*`` stands for all."""
+    return {entry.strip() for entry in target.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
 
 
 def _is_click_program(program: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import socket
 import ssl
 import urllib.error
@@ -58,9 +59,17 @@ def proxy_of(address: str, environ: Mapping[str, str]) -> str:
     lower = {name.lower(): value for name, value in environ.items() if name.lower().endswith("_proxy")}
     host = parts.hostname or ""
     for entry in filter(None, map(str.strip, lower.get("no_proxy", "").split(","))):
-        if entry == "*" or host == entry.lstrip(".") or host.endswith("." + entry.lstrip(".")):
+        if entry == "*" or host == entry.lstrip(".") or host.endswith("." + entry.lstrip(".")) or _is_within(host, entry):
             return ""
     return lower.get(f"{parts.scheme}_proxy", "") or lower.get("all_proxy", "")
+
+
+def _is_within(host: str, network: str) -> bool:
+    """Whether a host is an address of a network such as ``10.0.0.0/8``."""
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def without_credentials(address: str) -> str:

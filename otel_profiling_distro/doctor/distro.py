@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from .asking import without_credentials
 from .finding import Finding, Level
 from .inside import Outcome
 
@@ -29,13 +30,13 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
         return
     distro = picked(told["distros"], outcome.environ.get("OTEL_PYTHON_DISTRO"))
     configurator = picked(told["configurators"], outcome.environ.get("OTEL_PYTHON_CONFIGURATOR"))
-    others = [point for point in told["distros"] if point != distro]
+    others = [point.partition(" = ")[2] for point in told["distros"] if point != distro]
+    too = f" ({', '.join(others)} is there, too)" if others else ""
     yield Finding(
         "distro",
         Level.OK,
-        f"distro {distro or 'none'}{' (there too: ' + ', '.join(others) + ')' if others else ''}; configurator "
-        f"{configurator or 'none'}",
-        "Profiling is added whichever is picked.",
+        f"opentelemetry-instrument picks the distro {_class(distro)}{too} and the configurator "
+        f"{_class(configurator)}. Profiling is added whichever it picks.",
     )
     if not configurator:
         yield Finding(
@@ -49,13 +50,20 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
     foreign = [name for name in told.get("exporters", []) if not name.startswith(_OTLP)]
     if changed or foreign:
         detail = "; ".join(
-            f"{name} was {outcome.environ.get(name, 'not set')}, and is {told['environ'].get(name, 'not set')}"
-            for name in changed
+            f"{name} was {_shown(outcome.environ, name)}, and is {_shown(told['environ'], name)}" for name in changed
         )
         yield Finding(
             "exporter",
             Level.WARNING,
-            f"the distro {distro} overrides the exporter of traces: {detail or 'it exports by ' + ', '.join(foreign)}",
+            f"the distro {_class(distro)} overrides the exporter of traces: {detail or 'it exports by ' + ', '.join(foreign)}",
             "Traces go elsewhere than the environment says; profiles don't, so that the two may not meet.",
             "Choose the distro: OTEL_PYTHON_DISTRO=profiling. Or give that distro the address in its own setting.",
         )
+
+
+def _class(entry_point: str) -> str:
+    return entry_point.partition(" = ")[2] or "none"
+
+
+def _shown(environ: Mapping[str, str], name: str) -> str:
+    return without_credentials(environ[name]) if name in environ else "not set"

@@ -21,7 +21,12 @@ def read(environ: Mapping[str, str]) -> Reading:
 
 def settings(reading: Reading) -> list[Setting]:
     """Return each setting with its value and its source."""
-    return [Setting(name, _shown(name, reading), reading.sources.get(name, "default")) for name in names.DEFAULTS]
+    return [Setting(name, _printable(_shown(name, reading)), reading.sources.get(name, "default")) for name in names.DEFAULTS]
+
+
+def _printable(text: str) -> str:
+    """Return a text that does nothing to a terminal, and that every encoding of Unicode has."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
 def _shown(name: str, reading: Reading) -> str:
@@ -43,7 +48,13 @@ def findings(reading: Reading) -> Iterator[Finding]:
     """Yield what is switched off, and each value and name that makes no sense."""
     wanted = reading.settings
     for warning in reading.warnings:
-        yield Finding("settings", Level.WARNING, warning, "It has no effect as it stands.", "Mend the name or the value.")
+        yield Finding(
+            "settings",
+            Level.WARNING,
+            warning,
+            "The application starts, without what was meant.",
+            "Correct the name or the value.",
+        )
     if not wanted.enabled:
         source = reading.sources.get(names.OTEL_PROFILING_ENABLED, names.OTEL_PROFILING_ENABLED)
         yield Finding(

@@ -7,6 +7,7 @@ from typing import Any
 
 from .finding import Finding, Level
 from .inside import Outcome
+from .versions import findings as unmet
 
 _REMEDY_AGENT = (
     "Install pyroscope-io for this interpreter and C library: CPython 3.10 to 3.14, Linux (glibc; musl 1.2.4 or later) or "
@@ -39,15 +40,7 @@ def findings(outcome: Outcome) -> Iterator[Finding]:
         Level.OK,
         ", ".join(f"{name} {version}" for name, version in versions.items() if version) or "none is installed",
     )
-    ours, halves = versions.get("otel-profiling-distro"), versions.get("otel-profiling-configurator")
-    if ours and halves and ours != halves:
-        yield Finding(
-            "versions",
-            Level.WARNING,
-            f"otel-profiling-distro is {ours}, otel-profiling-configurator {halves}.",
-            "They are made and tested together.",
-            f"pip install otel-profiling-distro=={ours} otel-profiling-configurator=={ours}",
-        )
+    yield from unmet(told)
     if "configurator" in told:
         yield Finding(
             "environment",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from . import application, distro, effective, environment, form, inside, names_agree, process, self_test, server, traces
 from .finding import Finding, Level, Report
@@ -20,6 +21,16 @@ def examine(command: Sequence[str], environ: Mapping[str, str]) -> Report:
     reading = effective.read(target.environ)
     outcome = inside.run(target)
     found = [*environment.findings(outcome), *effective.findings(reading)]
+    if target.missing:
+        found.append(
+            Finding(
+                "command",
+                Level.FAULT,
+                f"there is no {target.missing}, seen from {Path.cwd()}.",
+                "The application does not start.",
+                "Is it the command with which the application is started, in the folder and with the PATH that it has then?",
+            )
+        )
     if command and not (target.is_instrumented or application.instruments_itself(target)):
         found.append(
             Finding(
@@ -28,7 +39,7 @@ def examine(command: Sequence[str], environ: Mapping[str, str]) -> Report:
                 "opentelemetry-instrument does not stand before the command.",
                 "As it stands nothing is profiled"
                 + ("." if target.is_python else ", unless the program starts Python under opentelemetry-instrument itself."),
-                f"opentelemetry-instrument {' '.join(command)}",
+                f"opentelemetry-instrument {' '.join(target.command)}",
             )
         )
     found += distro.findings(outcome)

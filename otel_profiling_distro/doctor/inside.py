@@ -28,6 +28,7 @@ _LEFT_OUT = (
     "OTEL_TRACES_SAMPLER",
     "OTEL_TRACES_SAMPLER_ARG",
     "OTEL_PROFILING_REPORT_SIGNAL",
+    "OTEL_PROFILING_SAMPLE_RATE",  # of one sample a second none may be of the second that is worked
     "OTEL_PROFILING_TYPES",
     "OTEL_PROFILING_SPAN_ID_SCOPE",
     "OTEL_PROFILING_SPAN_NAME_SCOPE",

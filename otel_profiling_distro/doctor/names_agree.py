@@ -23,11 +23,16 @@ def service_name(environ: Mapping[str, str], file: Any) -> str:
         file: The model of its configuration file, which the SDK takes instead of the environment; None where there is none.
     """
     if file is not None:
-        attributes = getattr(getattr(file, "resource", None), "attributes", None) or []
-        return next((str(each.value) for each in attributes if each.name == "service.name"), "")
+        resource = getattr(file, "resource", None)
+        named = [str(each.value) for each in getattr(resource, "attributes", None) or [] if each.name == "service.name"]
+        return named[0] if named else _name_in(getattr(resource, "attributes_list", None) or "")
     if name := environ.get("OTEL_SERVICE_NAME", "").strip():
         return name
-    for entry in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+    return _name_in(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+
+
+def _name_in(attributes: str) -> str:
+    for entry in attributes.split(","):
         key, _, value = entry.partition("=")
         if key.strip() == "service.name":
             return unquote(value.strip())
@@ -36,30 +41,47 @@ def service_name(environ: Mapping[str, str], file: Any) -> str:
 
 def model_of_file(environ: Mapping[str, str]) -> Any:
     """Return the model of the SDK's configuration file; None where there is none, or none that can be read."""
-    path = environ.get(CONFIG_FILE, "").strip()
-    if not path or not Path(path).is_file():
-        return None
+    return _load(environ.get(CONFIG_FILE, "").strip())[0]
+
+
+def _load(path: str) -> tuple[Any, str]:
+    """Return the model of a configuration file, or None and why it can't be read: without its text, which may have secrets."""
+    if not path:
+        return None, ""
     try:
         from opentelemetry.configuration import load_config_file  # noqa: PLC0415 - only there where somebody installed it
-
-        return load_config_file(path)
-    except Exception:  # noqa: BLE001 - a file that does not fit: `findings` says so
-        return None
+    except ImportError as error:
+        return None, f"{error}; pip install opentelemetry-configuration"
+    if not Path(path).is_file():
+        return None, f"there is no such file, seen from {Path.cwd()}"
+    try:
+        return load_config_file(path), ""
+    except Exception as error:  # noqa: BLE001 - what is in it may be anything
+        places = re.findall(r"\(at [^)]*\)|line \d+, column \d+", str(error))
+        return None, " ".join(["it does not fit the schema, or is no YAML", *places[-1:]])
 
 
 def findings(environ: Mapping[str, str], settings: Settings) -> Iterator[Finding]:
     """Yield what name profiles have, and what share of traces is sampled."""
     path = environ.get(CONFIG_FILE, "").strip()
-    file = model_of_file(environ)
-    if path and file is None:
+    file, why = _load(path)
+    if why:
         yield Finding(
             "configuration file",
             Level.FAULT,
-            f"{CONFIG_FILE} names {path}, which can't be read here.",
+            f"{CONFIG_FILE} names {path}, which can't be read here: {why}.",
             "The SDK is not set up: no traces, and no profiles.",
-            "Is the file there, and does it fit the schema? pip install opentelemetry-configuration",
+            f"Mend the file, or unset {CONFIG_FILE}.",
         )
         return
+    if file is not None and not getattr(file, "disabled", None) and getattr(file, "tracer_provider", None) is None:
+        yield Finding(
+            "configuration file",
+            Level.FAULT,
+            f"{CONFIG_FILE} names {path}, which has no tracer_provider.",
+            "The SDK makes no traces, and profiling waits until the application sets a tracer provider.",
+            "Add tracer_provider, with processors and an exporter, to the file.",
+        )
     name = service_name(environ, file)
     if settings.application_name and name and settings.application_name != name:
         yield Finding(
@@ -95,13 +117,23 @@ def sampled_share(environ: Mapping[str, str]) -> float:
     return 1.0
 
 
+def _share(sampler: Any) -> float:
+    """Return the share of traces that the sampler of a file has where they begin (opentelemetry-configuration 0.66b1)."""
+    parent_based = getattr(sampler, "parent_based", None)
+    if parent_based is not None:
+        return _share(getattr(parent_based, "root", None))
+    if getattr(sampler, "always_off", None) is not None:
+        return 0.0
+    for kind in ("trace_id_ratio_based", "probability_development"):
+        ratio = getattr(getattr(sampler, kind, None), "ratio", None)
+        if ratio is not None:
+            return float(ratio)
+    return 1.0
+
+
 def _sampler(environ: Mapping[str, str], file: Any) -> Iterator[Finding]:
     if file is not None:
-        sampler = repr(getattr(getattr(file, "tracer_provider", None), "sampler", None))
-        # Whatever it is built of: the model's names say which kind, and the ratio.
-        ratio = re.search(r"ratio=([\d.]+)", sampler)
-        is_off = re.search(r"always_off=\{", sampler) is not None and "always_on=" not in sampler.replace("always_on=None", "")
-        share = 0.0 if is_off else float(ratio[1]) if ratio else 1.0
+        share = _share(getattr(getattr(file, "tracer_provider", None), "sampler", None))
         source = f"{CONFIG_FILE}={environ[CONFIG_FILE]}"
     else:
         share, source = sampled_share(environ), f"OTEL_TRACES_SAMPLER={environ.get('OTEL_TRACES_SAMPLER', '')}"

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import sys
+import sysconfig
 import time
 from importlib import metadata
 from typing import Any
@@ -30,6 +31,9 @@ VERSIONS = (
     "wrapt",
 )
 
+OURS = ("otel-profiling-", "opentelemetry-", "pyroscope-")
+"""What the names of packages begin with whose requirements are looked at."""
+
 
 def busy_in_span(seconds: float) -> None:
     """Use CPU time, in a function whose samples can be told by its name."""
@@ -38,12 +42,24 @@ def busy_in_span(seconds: float) -> None:
         sum(range(1_000))
 
 
+def libc() -> str:
+    """Return which C library the interpreter was made for; empty where there is no telling."""
+    # `platform` knows glibc only.
+    return " ".join(platform.libc_ver()).strip() or ("musl" if "musl" in str(sysconfig.get_config_var("EXT_SUFFIX")) else "")
+
+
 def version_of(name: str) -> str | None:
     """Return the version of a distribution, or None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def requirements() -> dict[str, list[str]]:
+    """Return what each package wants that has to do with profiling or tracing, as its metadata has it."""
+    names = {str(each.metadata["Name"]).lower(): each.requires or [] for each in metadata.distributions()}
+    return {name: wanted for name, wanted in names.items() if name.startswith(OURS)}
 
 
 def entry_points(group: str) -> list[str]:
@@ -135,12 +151,13 @@ if __name__ == "__main__":
         "executable": sys.executable,
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "libc": " ".join(platform.libc_ver()).strip(),
+        "libc": libc(),
         "versions": {name: version_of(name) for name in VERSIONS},
         "distros": entry_points("opentelemetry_distro"),
         "configurators": entry_points("opentelemetry_configurator"),
         "instrumentations": [point.name for point in metadata.entry_points(group="opentelemetry_instrumentor")],
-        "distributions": sorted({str(each.metadata["Name"]).lower() for each in metadata.distributions()}),
+        "distributions": {str(each.metadata["Name"]).lower(): each.version for each in metadata.distributions()},
+        "requires": requirements(),
         "environ": {name: value for name, value in os.environ.items() if name.startswith("OTEL_")},
         "process_vm_readv": process_vm_readv(),
         "agent": agent(),

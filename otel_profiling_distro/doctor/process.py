@@ -6,8 +6,12 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+from otel_profiling_configurator.settings import CONFIG_FILE, Settings
+
+from . import published, server
 from .effective import findings as setting_findings
 from .effective import read, settings
 from .finding import Finding, Level, Report
@@ -15,7 +19,6 @@ from .finding import Finding, Level, Report
 _PROC = Path("/proc")
 _AGENT_LIBRARY = "/pyroscope/_native"
 _OUR_LIBRARY = "/otel_profiling_configurator/native/_native"
-_PUBLISHED = "OTEL_CTX"
 _SHOWN_CHARACTERS = 200
 
 
@@ -26,31 +29,30 @@ def examine(pid: int, proc: Path = _PROC) -> Report:
         pid: Its id.
         proc: Where the kernel shows processes.
     """
-    folder = proc / str(pid)
     if sys.platform != "linux":
         return Report([Finding("process", Level.FAULT, "a process can only be looked at on Linux.", "", "Ask it by a signal.")])
     try:
-        environ = _environ((folder / "environ").read_bytes())
-        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        mapped = (folder / "maps").read_text(errors="replace")
-        threads = [(task / "comm").read_text(errors="replace").strip() for task in (folder / "task").iterdir()]
-        descriptors = Counter(_kind(link) for link in (folder / "fd").iterdir())
-    except FileNotFoundError:
-        return Report(
-            [Finding("process", Level.FAULT, f"there is no process {pid}, or it has just ended.", "", "Look it up: ps")]
-        )
+        return _examine(proc, proc / str(pid))
+    except (FileNotFoundError, ProcessLookupError):
+        fact, remedy = f"there is no process {pid}, or it has just ended.", "Look it up: ps"
     except PermissionError as error:
-        return Report(
-            [
-                Finding(
-                    "process", Level.FAULT, f"process {pid} can't be looked at: {error.strerror}.", "", "Ask as its own user."
-                )
-            ]
-        )
-    reading = read(environ)
-    found = [Finding("process", Level.OK, f"process {pid}: {_shown(command)}, for {_age(folder)}")]
+        fact, remedy = f"process {pid} can't be looked at: {error.strerror}.", "Ask as its own user."
+    return Report([Finding("process", Level.FAULT, fact, "Whether it is profiled is not known.", remedy)])
+
+
+def _examine(proc: Path, folder: Path) -> Report:
+    environ = _environ((folder / "environ").read_bytes())
+    command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    mapped = (folder / "maps").read_text(errors="replace")
+    threads = [(task / "comm").read_text(errors="replace").strip() for task in (folder / "task").iterdir()]
+    descriptors = Counter(_kind(link) for link in (folder / "fd").iterdir())
+    reading = read(_with_whole_path(environ, folder))
+    found = [Finding("process", Level.OK, f"process {folder.name}: {_shown(command)}, for {_age(folder)}")]
     found += setting_findings(reading)
     found += _libraries(mapped, reading.settings.enabled)
+    found += published.findings(folder, mapped)
+    if _AGENT_LIBRARY in mapped:
+        found += _server(folder, proc, reading.settings, environ)
     names = ", ".join(f"{count} {name!r}" for name, count in Counter(threads).most_common(6))
     found.append(Finding("threads", Level.OK, f"{len(threads)} threads: {names}"))
     kinds = ", ".join(f"{count} {name}" for name, count in descriptors.most_common(6))
@@ -58,8 +60,28 @@ def examine(pid: int, proc: Path = _PROC) -> Report:
     return Report(found, settings(reading))
 
 
+def _with_whole_path(environ: dict[str, str], folder: Path) -> dict[str, str]:
+    """Return an environment in which the name of the configuration file does not depend on who reads it."""
+    path = environ.get(CONFIG_FILE, "").strip()
+    return environ | {CONFIG_FILE: str((folder / "cwd").readlink() / path)} if path else environ
+
+
+def _server(folder: Path, proc: Path, wanted: Settings, environ: dict[str, str]) -> Iterator[Finding]:
+    """Yield what the process's server answers, asked with the process's settings, if our network is that of the process."""
+    if (folder / "ns/net").readlink() == (proc / "self/ns/net").readlink():
+        yield from server.findings(wanted, environ)
+    else:
+        yield Finding(
+            "server",
+            Level.NOTE,
+            "it was not asked: the process has another network than the doctor.",
+            "Whether the server takes profiles is not known.",
+            "Run the doctor where the process runs, such as in its container.",
+        )
+
+
 def _libraries(mapped: str, enabled: bool) -> list[Finding]:
-    """Return which of the libraries that profile are in the process, and whether it has published its context."""
+    """Return which of the libraries that profile are in the process."""
     found = []
     if _AGENT_LIBRARY in mapped:
         found.append(Finding("agent", Level.OK, "the agent's library is loaded"))
@@ -85,14 +107,6 @@ def _libraries(mapped: str, enabled: bool) -> list[Finding]:
                 "otel-profiling doctor, in its environment, says why.",
             )
         )
-    is_published = any(_PUBLISHED in line for line in mapped.splitlines())
-    found.append(
-        Finding(
-            "published",
-            Level.OK if is_published else Level.NOTE,
-            f"{'a' if is_published else 'no'} process context is published",
-        )
-    )
     return found
 
 

@@ -1,6 +1,7 @@
 """Finds out what is to be examined: which interpreter a command would run on, in which environment, and which of its files.
 
-What stands before the command, `opentelemetry-instrument` and its flags, is taken as it would take it.
+What stands before the command, `opentelemetry-instrument` and its flags, is taken as it would take it. So is what starts
+that: variables, as `env` and shells have them, and programs such as `tini --` or `poetry run`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _INSTRUMENT = "opentelemetry-instrument"
 _INJECTED = os.path.join("opentelemetry", "instrumentation", "auto_instrumentation")  # noqa: PTH118 - a part of a path
 """Folder on `PYTHONPATH` by which a process is instrumented without a command, as the operator does it."""
 _SHEBANG_BYTES = 512
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,18 @@ class Target:
     """Whether `opentelemetry-instrument` stands in the command, or the environment does what it does, as the operator's."""
     is_python: bool = True
     """Whether the command itself is known to run an interpreter: a shell's script may start one in any way."""
+
+    @property
+    def missing(self) -> str:
+        """What the command names and nobody finds: a program, or the file that an interpreter is to run; empty for nothing."""
+        if not self.command:
+            return ""
+        program, *arguments = self.command
+        if shutil.which(program, path=self.environ.get("PATH")) is None:
+            return f"program {program}"
+        if _is_interpreter(program) and arguments and not arguments[0].startswith("-") and not Path(arguments[0]).exists():
+            return f"file {arguments[0]}"
+        return ""
 
     @property
     def script(self) -> Path | None:
@@ -55,9 +69,15 @@ def target_of(command: Sequence[str], environ: Mapping[str, str]) -> Target:
     """Return what `command` would run on; an empty one runs on this interpreter."""
     variables = dict(environ)
     rest = list(command)
-    is_instrumented = bool(rest) and Path(rest[0]).name == _INSTRUMENT
-    if is_instrumented:
+    if rest and Path(rest[0]).name == "env":
         del rest[0]
+    while rest and (assigned := _ASSIGNMENT.fullmatch(rest[0])):
+        variables[assigned[1]] = assigned[2]
+        del rest[0]
+    begin = next((place for place, word in enumerate(rest) if Path(word).name == _INSTRUMENT), None)
+    is_instrumented = begin is not None
+    if begin is not None:
+        del rest[: begin + 1]
         while rest and rest[0].startswith("--"):
             flag, separator, value = rest.pop(0)[2:].partition("=")
             if not separator and rest:
@@ -82,7 +102,7 @@ def _interpreter(command: Sequence[str], environ: Mapping[str, str]) -> str:
     found = shutil.which(command[0], path=environ.get("PATH")) if command else None
     if found is None:
         return ""
-    if Path(found).name.startswith("python"):
+    if _is_interpreter(found):
         return found
     try:
         with Path(found).open("rb") as file:
@@ -94,4 +114,8 @@ def _interpreter(command: Sequence[str], environ: Mapping[str, str]) -> str:
     words = first[2:].decode(errors="replace").split()
     if words and Path(words[0]).name == "env":
         words = [shutil.which(words[1], path=environ.get("PATH")) or ""] if words[1:] else []
-    return words[0] if words and Path(words[0]).name.startswith("python") else ""
+    return words[0] if words and _is_interpreter(words[0]) else ""
+
+
+def _is_interpreter(program: str) -> bool:
+    return Path(program).name.startswith("python")

@@ -21,6 +21,7 @@ from otel_profiling_distro.demo.contract import SERVICE_NAME, SHOP_MODULE
 from otel_profiling_distro.demo.service import Service, ServiceError, environment, instrumented
 from otel_profiling_distro.receiver import Receiver
 
+from .doctoring import PUSH, server_that
 from .servers import wait_until
 
 ASSETS = Path(page.__file__).parent / "static"
@@ -132,6 +133,29 @@ def test_demo_with_own_servers() -> None:
             right[owner is not None and labels == (route, owner.trace_id) == (owner.name, owner.trace_id)] += sample.count
     assert right.total() > 100
     assert right[True] / right.total() >= 0.97, right
+
+
+@pytest.mark.parametrize(
+    ("option", "path", "said"),
+    [("--server", PUSH, "it answers 429"), ("--otlp", "/v1/traces", "Failed to export span")],
+    ids=["profiles", "traces"],
+)
+def test_server_that_refuses_after_the_first_time(option: str, path: str, said: str) -> None:
+    """What it takes from whoever asks first, and not from the demo, did not arrive: one line has its answer, exit code 1."""
+    asked: Counter[str] = Counter()
+
+    def status_of(requested: str, _headers: object) -> int:
+        asked[requested] += 1
+        return 200 if requested == path and asked[path] == 1 else 429 if option == "--server" else 400
+
+    with server_that(status_of) as server:
+        result = run("--seconds", "2", option, f"http://{server}")
+    assert asked[path] > 1
+    assert result.returncode == 1
+    assert "not all that the demo sent was taken: " in result.stderr
+    assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds what is left running through /proc")

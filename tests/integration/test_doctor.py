@@ -1,108 +1,24 @@
-"""The doctor at work, with real servers and real processes: it names the cause of each failure."""
+"""The doctor at work, with real servers and processes: what it says where all is well, of a file, and of a running process.
 
+Each cause of a failure has its test in `test_doctor_causes.py`.
+"""
+
+import contextlib
 import json
-import os
-import shutil
 import signal
-import socket
-import ssl
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from otel_profiling_configurator.settings import read
 
 from otel_profiling_distro.doctor import Level, examine_process, server, traces
-from otel_profiling_distro.receiver import Receiver
 
-from .conftest import APPS, SERVICE, bin_path, environment
+from .conftest import SERVICE, bin_path, environment
+from .doctoring import assert_named, closed_port, doctor, facts, server_that, vendor
 
 SECRET = "hunter2"
-MAKE_CERTIFICATE = (
-    *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-    *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
-)
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-
-
-def doctor(environ, *arguments, before=()):
-    """Run the command; return its exit code and what it found, as text by question."""
-    done = subprocess.run(
-        [*before, bin_path("otel-profiling"), "doctor", "--json", *arguments],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    print(done.stdout, done.stderr)  # shown by pytest if the test fails
-    assert done.stderr == ""
-    return done.returncode, json.loads(done.stdout)
-
-
-def facts(told, level):
-    return " | ".join(f"{found['question']}: {found['fact']}" for found in told["findings"] if found["level"] == level)
-
-
-@pytest.fixture
-def vendor(tmp_path):
-    """Return the variables by which another distro is picked, which does this when it is configured."""
-
-    def vendor(code):
-        (tmp_path / "vendor_distro.py").write_text(
-            "import os, sys\nfrom opentelemetry.distro import OpenTelemetryDistro\n"
-            f"class Distro(OpenTelemetryDistro):\n    def _configure(self, **kwargs):\n        {code}\n"
-        )
-        folder = tmp_path / "vendor_distro-1.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor-distro\nVersion: 1\n")
-        (folder / "entry_points.txt").write_text("[opentelemetry_distro]\nvendor = vendor_distro:Distro\n")
-        return {"PYTHONPATH": str(tmp_path), "OTEL_PYTHON_DISTRO": "vendor"}
-
-    return vendor
-
-
-@pytest.fixture
-def server_that():
-    """Return the URL of a server that answers as it is told: path to status, 404 for all others."""
-    servers = []
-
-    def server_that(answers, context=None):
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                self.rfile.read(int(self.headers.get("content-length", 0)))
-                self.send_response(answers.get(self.path, 404))
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-
-        listening = HTTPServer(("127.0.0.1", 0), Handler)
-        if context is not None:
-            listening.socket = context.wrap_socket(listening.socket, server_side=True)
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        servers.append(listening)
-        return f"127.0.0.1:{listening.server_port}"
-
-    yield server_that
-    for each in servers:
-        each.shutdown()
-        each.server_close()
-
-
-@pytest.fixture
-def closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
-
-
-def of_server(environ):
-    (finding,) = server.findings(read(environ)[0], environ)
-    return finding
 
 
 def test_all_is_well(receiver):
@@ -118,195 +34,186 @@ def test_all_is_well(receiver):
     assert sources["OTEL_PROFILING_SERVER_ADDRESS"] == "OTEL_PROFILING_SERVER_ADDRESS"
 
 
-def test_much_is_wrong_at_once(receiver, closed_port, vendor):
-    """Each cause is named: server, name, sampler, distro, the pure form, the application's agent, a misspelt name."""
-    code, told = doctor(
-        environment(
-            receiver,
-            OTEL_PROFILING_SERVER_ADDRESS=f"http://127.0.0.1:{closed_port}",
-            OTEL_PROFILING_APPLICATION_NAME="other",
-            OTEL_TRACES_SAMPLER="always_off",
-            OTEL_PROFILING_SAMPLERATE="50",
-            **vendor(
-                "os.environ['OTEL_TRACES_EXPORTER'] = 'console'\n"
-                "        sys.modules['otel_profiling_configurator.native._native'] = None"
-            ),
-        ),
-        "--",
-        sys.executable,
-        str(APPS / "own_agent.py"),
-    )
-    assert (code, told["arrives"]) == (1, False)
-    assert "nothing listens there" in facts(told, "fault")
-    warned = facts(told, "warning")
-    for cause in (
-        "profiles are sent as 'other'",
-        "no trace that begins here is sampled",
-        "did you mean OTEL_PROFILING_SAMPLE_RATE?",
-        "overrides the exporter",
-        "the native module is missing",
-        "own_agent.py:",
-    ):
-        assert cause in warned
-
-
-def test_agent_that_can_not_be_loaded(receiver, tmp_path):
-    """It is said why, and that profiles don't arrive."""
-    (tmp_path / "pyroscope.py").write_text("raise ImportError('made for another libc')")
-    code, told = doctor(environment(receiver, PYTHONPATH=str(tmp_path)))
-    assert code == 1
-    assert "made for another libc" in facts(told, "fault")
-
-
-def test_sdk_disabled(receiver):
-    """The variable is named as the cause."""
-    code, told = doctor(environment(receiver, OTEL_SDK_DISABLED="true"))
-    assert code == 1
-    assert "switched off by OTEL_SDK_DISABLED" in facts(told, "fault")
-
-
-@needs_proc
-def test_process_vm_readv_refused(receiver):
-    """It is said that the kernel refuses it, and what that costs; profiles arrive all the same."""
-    code, told = doctor(environment(receiver), before=(sys.executable, str(APPS / "no_process_vm_readv.py"), "1"))
-    assert code == 0
-    assert "the kernel refuses process_vm_readv (EPERM)" in facts(told, "warning")
-
-
-def test_configuration_file(receiver, tmp_path):
-    """Its section is named as the source, and what it says holds."""
+@pytest.fixture
+def file(receiver, tmp_path):
+    """Ask the doctor where the SDK has a file with this text; return its exit code, what it found, and the path."""
     pytest.importorskip("opentelemetry.configuration", reason="comes with opentelemetry-configuration")
-    path = tmp_path / "otel.yaml"
-    path.write_text(
+
+    def file(text):
+        path = tmp_path / "otel.yaml"
+        path.write_text(text)
+        return *doctor(environment(receiver, OTEL_CONFIG_FILE=str(path))), path
+
+    return file
+
+
+def test_configuration_file(file):
+    """It is named as the source of each setting that it has, what it says holds, and its secrets are masked."""
+    code, told, _path = file(
         "file_format: '1.0'\nresource: {attributes: [{name: service.name, value: shop}]}\n"
         "tracer_provider: {processors: [{simple: {exporter: {console: {}}}}], sampler: {always_off: {}}}\n"
-        "distribution: {otel_profiling: {profiling_application_name: store}}\n"
+        "distribution: {otel_profiling: {profiling_application_name: store, profiling_sample_rate: often,\n"
+        f"  profiling_basic_auth_user: me, profiling_basic_auth_password: {SECRET}, profiling_headers: {{X: {SECRET}}}}}}}\n"
     )
-    code, told = doctor(environment(receiver, OTEL_CONFIG_FILE=str(path)))
     assert code == 0
     assert "'store', traces as 'shop'" in facts(told, "warning")
     assert "no trace that begins here is sampled" in facts(told, "warning")
+    assert "otel.yaml: profiling_sample_rate='often'" in facts(told, "warning")
     sources = {setting["name"]: setting["source"] for setting in told["settings"]}
-    assert sources["OTEL_PROFILING_APPLICATION_NAME"] == f"{path}: profiling_application_name"
+    assert sources["OTEL_PROFILING_APPLICATION_NAME"].endswith("otel.yaml: profiling_application_name")
+    assert sources["OTEL_PROFILING_BASIC_AUTH_PASSWORD"].endswith("otel.yaml: profiling_basic_auth_password")
+    assert sources["OTEL_PROFILING_SAMPLE_RATE"] == "default"
+    assert sources["OTEL_PROFILING_SERVER_ADDRESS"] == "OTEL_PROFILING_SERVER_ADDRESS"
+    assert SECRET not in json.dumps(told)
 
 
-def test_wrong_credentials():
-    """A tenant that the server does not know is a matter of credentials."""
-    with Receiver(tenant="shop") as receiver:
-        environ = {"OTEL_PROFILING_SERVER_ADDRESS": receiver.url}
-        assert "credentials are wrong, or missing" in of_server(environ).fact
-        assert of_server({**environ, "OTEL_PROFILING_TENANT_ID": "shop"}).level is Level.OK
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"{SECRET}: [", "line 1, column 11"),
+        (f"file_format: '1.0'\ndistribution: {{otel_profiling: {SECRET}}}", "(at distribution -> otel_profiling)"),
+    ],
+    ids=["no YAML", "no schema"],
+)
+def test_configuration_file_that_does_not_fit(file, text, place):
+    """The SDK would not be set up; the file is named as the cause, and the place in it, without its text."""
+    code, told, path = file(text)
+    assert code == 1
+    fact = f"OTEL_CONFIG_FILE names {path}, which can't be read here: it does not fit the schema, or is no YAML {place}"
+    assert_named(told, "fault", fact=fact, consequence="The SDK is not set up", remedy="Mend the file")
+    assert SECRET not in json.dumps(told)
 
 
-def test_otlp_instead_of_pyroscope(server_that):
-    """An endpoint that takes traces, and knows nothing of profiles, is named as what it is."""
-    finding = of_server({"OTEL_PROFILING_SERVER_ADDRESS": f"http://{server_that({'/v1/traces': 200})}"})
-    assert "is no Pyroscope but an OTLP endpoint" in finding.fact
+def test_configuration_file_that_is_missing(receiver):
+    """It is said so."""
+    code, told = doctor(environment(receiver, OTEL_CONFIG_FILE="missing.yaml"))
+    assert code == 1
+    fact = "names missing.yaml, which can't be read here: there is no such file"
+    assert_named(told, "fault", fact=fact, consequence="The SDK is not set up", remedy="unset OTEL_CONFIG_FILE")
 
 
-def test_grpc_instead_of_pyroscope():
-    """So is one that speaks gRPC's protocol only."""
-
-    def serve():
-        for _ in range(2):
-            connection, _address = listening.accept()
-            with connection:
-                connection.recv(9)
-                connection.sendall(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        finding = of_server({"OTEL_PROFILING_SERVER_ADDRESS": f"http://127.0.0.1:{listening.getsockname()[1]}"})
-        thread.join()
-    assert "it speaks gRPC's protocol" in finding.fact
+def test_configuration_file_without_a_tracer_provider(file):
+    """The SDK makes none of its own, so that profiling would wait for the application's."""
+    code, told, _path = file("file_format: '1.0'\nresource: {attributes: [{name: service.name, value: shop}]}\n")
+    assert code == 1
+    consequence, remedy = "waits until the application sets a tracer provider", "Add tracer_provider"
+    assert_named(told, "fault", fact="has no tracer_provider", consequence=consequence, remedy=remedy)
 
 
-def test_proxy(server_that, closed_port, receiver):
-    """The way through a proxy is named, whether it wants credentials or is not there; NO_PROXY keeps off it."""
-    environ = {"OTEL_PROFILING_SERVER_ADDRESS": receiver.url}
-    path = f"{receiver.url}/push.v1.PusherService/Push"
-    refused = of_server({**environ, "HTTP_PROXY": f"http://me:{SECRET}@{server_that({path: 407})}"})
-    assert "the proxy refuses" in refused.fact
-    assert SECRET not in str(refused)
-    gone = of_server({**environ, "HTTP_PROXY": f"http://127.0.0.1:{closed_port}"})
-    assert f"through the proxy http://127.0.0.1:{closed_port}" in gone.fact
-    assert of_server({**environ, "HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1"}).level is Level.OK
+def test_configuration_file_that_disables_the_sdk(file):
+    """The file is named as what switches profiling off."""
+    code, told, path = file("file_format: '1.0'\ndisabled: true\n")
+    assert code == 1
+    remedy = "Take that out of the file"
+    assert_named(told, "fault", fact="profiling is switched off by ", consequence="and nothing traced", remedy=remedy)
+    assert f"{path.name}: disabled" in facts(told, "fault")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
-def test_unknown_authority(server_that, tmp_path):
-    """A certificate that nobody here trusts is the cause; with SSL_CERT_FILE it is trusted."""
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [*MAKE_CERTIFICATE, "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    address = f"https://{server_that({'/push.v1.PusherService/Push': 200}, context)}"
-    environ = {"OTEL_PROFILING_SERVER_ADDRESS": address}
-    finding = of_server(environ)
-    assert "certificate" in finding.fact
-    assert "SSL_CERT_FILE" in finding.remedy
-    assert of_server({**environ, "SSL_CERT_FILE": str(certificate)}).level is Level.OK
-
-
-def test_traces(server_that, closed_port):
+def test_traces():
     """Who takes no traces is named, by HTTP and by gRPC."""
-    for protocol in ("http/protobuf", "grpc"):
-        environ = {"OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{closed_port}"}
-        (finding,) = traces.findings(environ, has_file=False)
-        assert finding.level is Level.WARNING
-        environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{server_that({'/v1/traces': 200})}"
-        (finding,) = traces.findings(environ, has_file=False)
-        assert finding.level is (Level.OK if protocol == "http/protobuf" else Level.WARNING)
+    with server_that({"/v1/traces": 200}) as collector:
+        for protocol in ("http/protobuf", "grpc"):
+            environ = {
+                "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{closed_port()}",
+            }
+            (finding,) = traces.findings(environ, has_file=False)
+            assert finding.level is Level.WARNING
+            assert finding.remedy
+            environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://{collector}"
+            (finding,) = traces.findings(environ, has_file=False)
+            assert finding.level is (Level.OK if protocol == "http/protobuf" else Level.WARNING)
+
+
+def test_few_samples_a_second(receiver):
+    """The self-test works at a rate of its own: with one sample a second, a second of work might have none."""
+    code, told = doctor(environment(receiver, OTEL_PROFILING_SAMPLE_RATE="1"))
+    assert code == 0
+    assert "samples had the labels of their span" in facts(told, "ok")
 
 
 RUNS = "import sys; print('runs', flush=True); sys.stdin.read()"
 
 
-@needs_proc
-def test_running_process(receiver):
-    """From outside: the agent and the native module are in it; its secrets stay its own. It reports at its signal."""
-    command = [bin_path("opentelemetry-instrument"), sys.executable, "-c", RUNS]
-    variables = {"OTEL_PROFILING_REPORT_SIGNAL": "USR2", "OTEL_PROFILING_BASIC_AUTH_PASSWORD": SECRET}
+@contextlib.contextmanager
+def running(environ, *before):
+    """Yield a process that does nothing until its input ends."""
     with subprocess.Popen(
-        command,
-        env=environment(receiver, **variables),
+        [*before, sys.executable, "-c", RUNS],
+        env=environ,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout.readline() == "runs\n"
-        report = examine_process(process.pid)
-        process.send_signal(signal.SIGUSR2)
-        said = process.stderr.readline() + process.stderr.readline()
-        _, errors = process.communicate("")
-    assert report.arrives
-    told = " | ".join(f"{found.question}: {found.fact}" for found in report.findings)
-    assert "the agent's library is loaded" in told
-    assert "the native module is loaded" in told
-    assert SECRET not in json.dumps(report.as_json())
-    assert f"process {process.pid}" in said
-    assert repr(SERVICE) in said
-    assert "samples are labelled by aliases" in said + errors
+        try:
+            yield process
+        finally:
+            _, process.errors = process.communicate("")
     assert process.returncode == 0
 
 
 @needs_proc
-def test_process_that_is_not_profiled():
-    """Is said not to be; one that is not there is said not to be there."""
-    assert not examine_process(os.getpid()).arrives or "pyroscope" in sys.modules
+def test_running_process(receiver):
+    """From outside: what is loaded in it, what it published, and whether its server takes profiles; no secret is shown.
+
+    It reports at its signal.
+    """
+    variables = {"OTEL_PROFILING_REPORT_SIGNAL": "USR2", "OTEL_PROFILING_BASIC_AUTH_PASSWORD": SECRET}
+    with running(environment(receiver, **variables), bin_path("opentelemetry-instrument")) as process:
+        report = examine_process(process.pid)
+        process.send_signal(signal.SIGUSR2)
+        said = process.stderr.readline() + process.stderr.readline()
+    assert report.arrives
+    told = facts(report.as_json(), "ok")
+    for fact in (
+        "the agent's library is loaded",
+        "the native module is loaded",
+        "takes a profile",
+        " threads: ",
+        " descriptors: ",
+    ):
+        assert fact in told
+    assert f"service.name={SERVICE}" in told
+    assert "the span of each thread (tlsdesc_v1_dev)" in told
+    assert SECRET not in json.dumps(report.as_json())
+    assert f"process {process.pid}" in said
+    assert repr(SERVICE) in said
+    assert "samples are labelled by aliases" in said + process.errors
+
+
+@needs_proc
+def test_running_process_whose_server_is_down(receiver):
+    """It is profiled, and its profiles don't arrive."""
+    environ = environment(receiver, OTEL_PROFILING_SERVER_ADDRESS=f"http://127.0.0.1:{closed_port()}")
+    with running(environ, bin_path("opentelemetry-instrument")) as process:
+        report = examine_process(process.pid)
+    assert not report.arrives
+    assert "nothing listens there" in facts(report.as_json(), "fault")
+
+
+@needs_proc
+def test_process_that_is_not_profiled(receiver):
+    """Is said not to be."""
+    with running(environment(receiver)) as process:
+        report = examine_process(process.pid)
+    assert not report.arrives
+    consequence, remedy = "not profiled", "opentelemetry-instrument"
+    assert_named(report.as_json(), "fault", fact="library is not loaded", consequence=consequence, remedy=remedy)
+    assert "nothing is published" in facts(report.as_json(), "note")
+
+
+@needs_proc
+def test_process_that_is_not_there():
+    """Is said not to be."""
     (finding,) = examine_process(2**22 + 1).findings
     assert "there is no process" in finding.fact
 
 
-def test_start_without_the_native_module(run, vendor):
+def test_start_without_the_native_module(run, tmp_path):
     """Costs one warning with the remedy, where this platform could have it; none where labels by thread were asked for."""
-    without = vendor("sys.modules['otel_profiling_configurator.native._native'] = None")
+    without = vendor(tmp_path, "sys.modules['otel_profiling_configurator.native._native'] = None")
     for aliases, count in (("true", 1), ("false", 0)):
         app = run("lifecycle.py", "return", OTEL_PROFILING_ALIASES=aliases, **without)
         assert (app.exit_code, app.errors.count("is missing"), app.errors.count("--only-binary")) == (0, count, count)

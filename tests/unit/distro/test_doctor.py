@@ -22,6 +22,7 @@ from otel_profiling_distro.doctor import (
     form,
     names_agree,
     server,
+    versions,
 )
 from otel_profiling_distro.doctor.asking import Answer, Kind, proxy_of, without_credentials
 from otel_profiling_distro.doctor.inside import Outcome, environment
@@ -103,6 +104,21 @@ def test_proxy(environ: dict[str, str], proxy: str) -> None:
     assert proxy_of("http://pyroscope.example:4040", environ) == proxy
 
 
+@pytest.mark.parametrize(
+    ("without", "proxy"), [("10.0.0.0/8", ""), ("10.1.2.3", ""), ("fd00::/8", "http://p"), ("10.9.0.0/16", "http://p")]
+)
+def test_network_without_a_proxy(without: str, proxy: str) -> None:
+    """NO_PROXY may have networks, as clusters set it; the agent's client reads them, too."""
+    assert proxy_of("http://10.1.2.3:4040", {"HTTP_PROXY": "http://p", "NO_PROXY": without}) == proxy
+
+
+def test_setting_that_would_confuse_a_terminal() -> None:
+    """It is shown without control characters."""
+    reading = effective.read({"OTEL_PROFILING_APPLICATION_NAME": "größe\x1b[31m"})
+    shown = {setting.name: setting.value for setting in effective.settings(reading)}
+    assert shown["OTEL_PROFILING_APPLICATION_NAME"] == "größe\\x1b[31m"
+
+
 def test_settings_with_sources() -> None:
     """Each has its value and where that comes from; secrets are masked, and so is what an address contains."""
     reading = effective.read(
@@ -156,6 +172,51 @@ def test_trace_sampler(environ: dict[str, str], share: float) -> None:
     assert [finding.question for finding in warned] == (["trace sampler"] if share == 0 else [])
 
 
+@pytest.mark.parametrize(
+    ("sampler", "share"),
+    [
+        ({"always_on": {}}, 1.0),
+        ({"always_off": {}}, 0.0),
+        ({"trace_id_ratio_based": {"ratio": 0}}, 0.0),
+        ({"trace_id_ratio_based": {"ratio": 1e-05}}, 1e-05),
+        ({"trace_id_ratio_based": {}}, 1.0),
+        ({"probability/development": {"ratio": 0.5}}, 0.5),
+        ({"parent_based": {"root": {"always_off": {}}, "remote_parent_sampled": {"always_on": {}}}}, 0.0),
+        ({"parent_based": {"root": {"always_on": {}}, "remote_parent_sampled": {"always_off": {}}}}, 1.0),
+        ({"parent_based": {"root": {"trace_id_ratio_based": {"ratio": 0.25}}}}, 0.25),
+    ],
+    ids=str,
+)
+def test_trace_sampler_of_a_file(tmp_path: Path, sampler: Any, share: float) -> None:
+    """The share is that of traces that begin here; what holds for parents elsewhere does not count."""
+    pytest.importorskip("opentelemetry.configuration", reason="comes with opentelemetry-configuration")
+    exporter = {"simple": {"exporter": {"console": {}}}}
+    path = tmp_path / "otel.json"
+    path.write_text(json.dumps({"file_format": "1.0", "tracer_provider": {"sampler": sampler, "processors": [exporter]}}))
+    found = names_agree.findings({"OTEL_CONFIG_FILE": str(path)}, Settings())
+    said = {finding.level: finding.fact for finding in found if finding.question == "trace sampler"}
+    assert said.keys() == ({Level.WARNING} if share == 0 else {Level.OK} if share < 1 else set())
+    assert 0 in (share, share - 1) or said[Level.OK].startswith(f"{share:.4g} of the traces")
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        {"attributes": [{"name": "service.name", "value": "shop"}]},
+        {"attributes_list": "team=a,service.name=shop"},
+        {"attributes": [{"name": "team", "value": "a"}], "attributes_list": "service.name=shop"},
+    ],
+    ids=str,
+)
+def test_name_in_a_file(tmp_path: Path, resource: Any) -> None:
+    """It is found however the file has it."""
+    pytest.importorskip("opentelemetry.configuration", reason="comes with opentelemetry-configuration")
+    path = tmp_path / "otel.json"
+    path.write_text(json.dumps({"file_format": "1.0", "resource": resource}))
+    environ = {"OTEL_CONFIG_FILE": str(path)}
+    assert names_agree.service_name(environ, names_agree.model_of_file(environ)) == "shop"
+
+
 def test_two_names() -> None:
     """An application name other than service.name hides profiles from Grafana."""
     (finding,) = names_agree.findings({"OTEL_RESOURCE_ATTRIBUTES": "service.name=shop"}, Settings(application_name="store"))
@@ -163,11 +224,28 @@ def test_two_names() -> None:
     assert finding.level is Level.WARNING
 
 
+def test_exporter_with_credentials() -> None:
+    """They are not shown."""
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://me:{SECRET}@collector"}
+    found = list(distro.findings(outcome({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a"}, environ=environ)))
+    assert "is http://***@collector" in found[-1].fact
+    assert SECRET not in str(found)
+
+
 def test_distro_that_overrides_the_exporter() -> None:
     """What it changed is named, and how to choose another."""
     found = list(distro.findings(outcome({"OTEL_TRACES_EXPORTER": "otlp"}, environ={"OTEL_TRACES_EXPORTER": "console"})))
     assert "OTEL_TRACES_EXPORTER was otlp, and is console" in found[-1].fact
     assert "OTEL_PYTHON_DISTRO=profiling" in found[-1].remedy
+
+
+def test_distros_that_are_there() -> None:
+    """The one that is picked is named, those beside it, and what that changes."""
+    (finding,) = [found for found in distro.findings(outcome()) if found.question == "distro"]
+    assert finding.fact == (
+        "opentelemetry-instrument picks the distro vendor:Distro (ours:Distro is there, too) and the configurator "
+        "upstream:Configurator. Profiling is added whichever it picks."
+    )
 
 
 @pytest.mark.parametrize(("wanted", "name"), [(None, "distro"), ("profiling", "profiling"), ("none", "")])
@@ -219,6 +297,49 @@ def test_framework_without_instrumentation(found_in: Any) -> None:
     assert not found_in("import flask")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("grpcio", "import grpc"), ("kafka-python", "from kafka import KafkaConsumer"), ("pika", "import pika")]
+)
+def test_framework_whose_module_has_another_name(found_in: Any, name: str, text: str) -> None:
+    """It is known by what is imported. OpenTelemetry's exporter brings grpcio: without that import it is not worth a line."""
+    told = {**TOLD, "distributions": [name]}
+    (finding,) = found_in(text, told=told)
+    assert f"{name} is installed, and its instrumentation is not" in finding.fact
+    assert not found_in("", told=told)
+
+
+def test_framework_that_nobody_instruments(tmp_path: Path) -> None:
+    """It is a note: the application may start spans itself."""
+    script = tmp_path / "app.py"
+    script.write_text("from sanic import Sanic")
+    notes = [
+        found for found in application.findings(target_of([sys.executable, str(script)], {}), TOLD) if "sanic" in found.fact
+    ]
+    assert [(note.level, bool(note.consequence and note.remedy)) for note in notes] == [(Level.NOTE, True)]
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "file"),
+    [
+        ("gunicorn -k gevent app:app", {}, ""),
+        ("gunicorn --worker-class=gevent app:app", {}, ""),
+        ("gunicorn app:app", {"GUNICORN_CMD_ARGS": "--worker-class gevent"}, ""),
+        ("gunicorn app:app", {}, "worker_class = 'gevent'"),
+        ("celery -A tasks worker -P gevent", {}, ""),
+        ("celery -A tasks worker --pool=gevent", {}, ""),
+    ],
+)
+def test_gevent_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, variables: dict[str, str], file: str
+) -> None:
+    """It is known however gunicorn or Celery is told of it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gunicorn.conf.py").write_text(file)
+    found = application.findings(target_of(command.split(), variables), {})
+    assert [finding.question for finding in found if finding.level is Level.WARNING] == ["gevent"]
+    assert not list(application.findings(target_of(command.replace("gevent", "sync").split(), {}), {})) or file
+
+
 def test_instrumentation_that_is_left_out(found_in: Any) -> None:
     """The variable is named."""
     (finding,) = found_in("import flask", OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="requests, flask")
@@ -252,7 +373,12 @@ def test_click_around_a_server(found_in: Any) -> None:
     (finding,) = found_in("import click", told=told)
     assert "makes a span of all of it" in finding.fact
     assert not found_in("import click")
-    assert not found_in("import click", told=told, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="click")
+    for left_out in ("click", "flask, click", "*"):
+        assert not [
+            finding
+            for finding in found_in("import click", told=told, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=left_out)
+            if finding.question == "click"
+        ]
 
 
 def test_command_with_flags(tmp_path: Path) -> None:
@@ -265,6 +391,62 @@ def test_command_with_flags(tmp_path: Path) -> None:
     assert target.environ["OTEL_PROFILING_TYPES"] == "wall"
     assert target.is_instrumented
     assert target_of([sys.executable, "app.py"], {}).interpreter == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("before", "variables"),
+    [
+        (["env", "OTEL_SERVICE_NAME=shop"], {"OTEL_SERVICE_NAME": "shop"}),
+        (["OTEL_SERVICE_NAME=shop"], {"OTEL_SERVICE_NAME": "shop"}),
+        (["tini", "--"], {}),
+        (["poetry", "run"], {}),
+    ],
+    ids=" ".join,
+)
+def test_command_that_starts_the_command(before: list[str], variables: dict[str, str]) -> None:
+    """What stands before opentelemetry-instrument is looked through, and its variables count."""
+    target = target_of([*before, "/venv/bin/opentelemetry-instrument", "--profiling_types=wall", sys.executable, "x.py"], {})
+    assert target.is_instrumented
+    assert target.command == (sys.executable, "x.py")
+    assert target.environ == {"OTEL_PROFILING_TYPES": "wall", **variables}
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ([], ""),
+        (["no-such-program"], "program no-such-program"),
+        ([sys.executable, "no_such_file.py"], "file no_such_file.py"),
+        ([sys.executable, "-m", "no_such_module"], ""),
+        ([sys.executable, __file__], ""),
+    ],
+)
+def test_command_that_is_not_there(command: list[str], missing: str) -> None:
+    """A program, or the file that an interpreter is to run. A module's name may be anything."""
+    assert target_of(command, {}).missing == missing
+
+
+def test_versions_that_do_not_fit() -> None:
+    """Each requirement of the packages that profile or trace is looked at, where its marker holds."""
+    told = {
+        "python": "3.11.7",
+        "distributions": {"opentelemetry-sdk": "1.29.0", "pyroscope_io": "1.4.0"},
+        "requires": {
+            "otel-profiling-configurator": [
+                "opentelemetry-sdk <2,>=1.30",
+                "pyroscope-io >=1.4",
+                "wrapt",
+                "other ; python_version < '3.10'",
+                "more ; extra == 'page'",
+                "not a requirement",
+            ]
+        },
+    }
+    old, none = versions.findings(told)
+    assert old.level is none.level is Level.WARNING
+    assert old.fact == "otel-profiling-configurator wants opentelemetry-sdk<2,>=1.30, and 1.29.0 is installed."
+    assert old.remedy == "pip install 'otel-profiling-configurator' 'opentelemetry-sdk<2,>=1.30'"
+    assert none.fact == "otel-profiling-configurator wants wrapt, and none is installed."
 
 
 def test_file_that_is_no_python(tmp_path: Path) -> None:
@@ -315,7 +497,7 @@ def test_usage(arguments: list[str]) -> None:
     ids=["python", "a shell", "injected"],
 )
 def test_command_that_is_not_instrumented(
-    monkeypatch: pytest.MonkeyPatch, first: str, variables: dict[str, str], level: Level | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, first: str, variables: dict[str, str], level: Level | None
 ) -> None:
     """Nothing of it would arrive; where that can't be told, it is a note."""
     examine = sys.modules["otel_profiling_distro.doctor.examine"]  # the package has the function under that name
@@ -323,7 +505,8 @@ def test_command_that_is_not_instrumented(
     asked = SimpleNamespace(findings=lambda *_, **__: [], model_of_file=lambda *_: {}, instruments_itself=lambda _target: False)
     for part in ("environment", "distro", "form", "self_test", "server", "names_agree", "traces", "application"):
         monkeypatch.setattr(examine, part, asked)
-    found = examine.examine([first, "app.py"], variables).findings
+    (tmp_path / "app.py").touch()
+    found = examine.examine([first, str(tmp_path / "app.py")], variables).findings
     assert [finding.level for finding in found if finding.question == "command"] == ([] if level is None else [level])
 
 
