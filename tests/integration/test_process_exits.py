@@ -50,6 +50,11 @@ def assert_pool(app, spans):
     assert len({sample.series["service_instance_id"] for sample in app.samples if sample.stack}) >= len(arrived)
 
 
+def assert_nothing_said(errors):
+    """No line is of ours. Lines of a traceback may name a folder that is called as we are."""
+    assert [line for line in errors.splitlines() if line.startswith("otel-profiling")] == []
+
+
 @pytest.fixture
 def start(receiver):
     processes = []
@@ -90,7 +95,7 @@ def test_endings(start, receiver, how, number, code):
         process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code
-    assert "otel-profiling" not in errors
+    assert_nothing_said(errors)
     assert_profiled(receiver, [told])
 
 
@@ -100,7 +105,7 @@ def test_sigterm_without_a_handler(start):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGTERM
-    assert "otel-profiling" not in errors
+    assert_nothing_said(errors)
 
 
 @pytest.mark.parametrize("kind", ["process-fork", "fork", "executor-fork"])
