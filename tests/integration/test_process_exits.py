@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from .conftest import APPS, BY_PROCESS, GAVE_UP, bin_path, environment
+from .conftest import APPS, BY_PROCESS, GAVE_UP, assert_nothing_said, bin_path, environment
 from .servers import assert_own_instances, assert_profiled
 
 LONG = {"OTEL_PROFILING_UPLOAD_INTERVAL": "60s", **BY_PROCESS}
@@ -48,11 +48,6 @@ def assert_pool(app, spans):
     assert arrived.pop(None, 0) <= 0.05 * sum(arrived.values())
     assert set(arrived) == {answer["pid"] for answer in spans.values()}
     assert len({sample.series["service_instance_id"] for sample in app.samples if sample.stack}) >= len(arrived)
-
-
-def assert_nothing_said(errors):
-    """No line is of ours. Lines of a traceback may name a folder that is called as we are."""
-    assert [line for line in errors.splitlines() if line.startswith("otel-profiling")] == []
 
 
 @pytest.fixture
