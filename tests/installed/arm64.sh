@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# On arm64, where only an x86-64 is there: Debian for arm64 under an emulated processor. First by the kernel of this machine
-# (qemu-user, which refuses process_vm_readv): labels are kept by thread, one line says so, and the application goes on. Then in an
-# emulated machine with Debian's own kernel: the wheels are native, samples have aliases, forks and exits, and Flask and FastAPI
-# with the operator's tree. An emulated sampler is too slow for turns of 0.2 ms; here they are of 10 ms.
+# On arm64, which is emulated: a Debian for arm64, and the wheels in it. First each system call is this machine's kernel's (qemu-user):
+# process_vm_readv is refused, labels are kept by thread, the application goes on. Then in an emulated machine with Debian's own
+# kernel: the wheels are native, samples have aliases, forks and exits, and Flask and FastAPI with the operator's tree. There an
+# emulated sampler is too slow for turns of 0.2 ms; they are of 10 ms.
 #
-# Needs root, mmdebstrap, qemu-user-static, qemu-system-arm, cpio, and a kernel of 6.7 or later, where one container may have
-# another processor's programs run and the rest of the system not. Nothing changes outside one folder.
+# Needs root, mmdebstrap, qemu-user-static, qemu-system-arm, cpio, and Linux 6.7 or later: since then programs for another processor
+# can run in one user namespace without the rest of the system noticing.
 #
 #   tests/installed/arm64.sh WHEELS TREES
 set -euo pipefail
@@ -24,8 +24,9 @@ mkdir -p "$work"
 if [ "$(cat "$work/ready" 2>/dev/null)" != "$packages" ]; then
     rm -rf "$root" "$work/ready"
     mirror=$(grep -rhoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d 2>/dev/null | head -n 1 || true)
-    mmdebstrap --quiet --arch=arm64 --variant=extract --skip=check/qemu --include="$packages" \
-        --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr "$release" "$root" "deb ${mirror% } $release main" >"$work/log" 2>&1 || { tail "$work/log" >&2; exit 1; }
+    mmdebstrap --arch=arm64 --variant=extract --skip=check/qemu --include="$packages" \
+        --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr "$release" "$root" "deb ${mirror% } $release main" >"$work/log" 2>&1 ||
+        { tail "$work/log" >&2 && exit 1; }
     mv "$root"/boot/vmlinuz-* "$work/kernel"
     rm -rf "$root/boot" "$root/usr/lib/modules" "$root/usr/share/doc" "$root/usr/share/locale" # all of it is unpacked into memory
     echo root:x:0:0:root:/:/bin/sh >"$root/etc/passwd"
@@ -33,7 +34,8 @@ if [ "$(cat "$work/ready" 2>/dev/null)" != "$packages" ]; then
     echo "$packages" >"$work/ready"
 fi
 
-# A virtual environment in there, of wheels that fit there: pip itself would take many minutes under emulation.
+# A virtual environment in there. Its packages are put there from here, which is fast; our own are installed again inside, see
+# arm64_init.sh.
 rm -rf "$root"/{env,packages,src,init}
 platforms=(manylinux_2_28_aarch64 manylinux_2_17_aarch64 manylinux2014_aarch64)
 there=(--quiet --only-binary :all: --implementation cp --python-version "$version" --abi "cp${version/./}" --abi abi3 --abi none
@@ -48,8 +50,9 @@ sed -i '1s#^\#!.*#\#!/env/bin/python#' "$root"/env/bin/*
 ln -s /usr/bin/python3 "$root/env/bin/python3"
 ln -s python3 "$root/env/bin/python"
 printf '%s\n' 'home = /usr/bin' 'include-system-site-packages = false' >"$root/env/pyvenv.cfg"
-# What the applications of tests/image want is installed inside, where there is no network.
+# What is installed inside, where there is no network: our wheels, for pip to choose from, and what applications of tests/image want.
 "$work/pip/bin/pip" download "${there[@]}" --dest "$root/packages" flask fastapi uvicorn
+cp "$wheels"/*.whl "$root/packages"
 # Compiled for the first time, each module costs the emulated processor a second. A Python of the same version does it faster.
 if same=$(compgen -G "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version.*/bin/python$version"); then
     "${same%%$'\n'*}" -m compileall -q -s "$root" "$site" "$root/usr/lib/python$version" >/dev/null || true
@@ -61,7 +64,6 @@ cp -r "$trees/arm64/autoinstrumentation" "$root/src/build/image/arm64"
 ln -s /packages "$root/src/dist"
 cp tests/installed/arm64_init.sh "$root/init"
 
-inside=(env -i HOME=/ PATH=/usr/bin:/bin LANG=C.UTF-8)
 echo "== Python $version for arm64, by this machine's kernel (qemu-user)"
 export root
 unshare --map-root-user --mount bash -euc '
@@ -70,10 +72,10 @@ unshare --map-root-user --mount bash -euc '
         >/proc/sys/fs/binfmt_misc/register
     mount --rbind /proc "$root/proc"
     mount --rbind /dev "$root/dev"
-    chroot "$root" "$@"' - "${inside[@]}" sh -euc 'cd /src && /env/bin/pytest -q -rP tests/installed/test_refused.py'
+    chroot "$root" "$@"' - env -i HOME=/ PATH=/usr/bin:/bin sh -euc 'cd /src && /env/bin/pytest -q -rP tests/installed/test_refused.py'
 
 echo "== Python $version for arm64, in an emulated machine, with a kernel of its own"
-(cd "$root" && find . -path ./proc/\* -prune -o -path ./dev/\* -prune -o -print0 | cpio --null --create --format=newc --quiet) >"$work/initramfs"
+(cd "$root" && find . -print0 | cpio --null --create --format=newc --quiet) >"$work/initramfs"
 # Its end is told by the last line of its console: a machine has no exit code.
 timeout 3600 qemu-system-aarch64 -M virt -cpu cortex-a72 -accel tcg,thread=multi -smp 2 -m 4G -nographic -no-reboot -nic none \
     -kernel "$work/kernel" -initrd "$work/initramfs" -append 'console=ttyAMA0 quiet panic=-1' </dev/null | tee "$work/console"
