@@ -29,7 +29,7 @@ PROCESSES := $(PARALLEL) --reruns 1
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test docs docs-test suites suites-quick native-asan native-refleak bench-cpu
+.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test arm64-test docs docs-test suites suites-quick native-asan native-refleak bench-cpu
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
@@ -43,6 +43,8 @@ help:
 	@echo 'make installed    what is in dist/, installed in a virtual environment: native, accurate'
 	@echo 'make slim-test    the wheels in Debian without a compiler (root, debootstrap): installed, native, accurate'
 	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time, 10 minutes)'
+	@echo 'make arm64-test   the wheels and the tree on an emulated arm64 (root, mmdebstrap, qemu; 25 minutes; not in .ci/run, which'
+	@echo '              has no time for it)'
 
 	@echo 'make applications  more servers and workers: each route has its own samples, all of them'
 	@echo 'make suites   test suites of CPython, trio, anyio and others pass with profiling as they do without (suites-quick: a part)'
@@ -172,6 +174,9 @@ slim-test: build/wheels
 
 musl-test: $(IMAGE)/ready
 	tests/installed/musl.sh dist $(IMAGE)
+
+arm64-test: $(IMAGE)/ready
+	tests/installed/arm64.sh dist $(IMAGE)
 
 # What `docker/Dockerfile` puts into the image; no Docker is needed.
 image: $(IMAGE)/ready

@@ -145,6 +145,11 @@ def assert_accurate(groups, share, least=0.0, *, chance=False):
     return total
 
 
+def assert_nothing_said(errors):
+    """No line is of ours. A traceback or a warning of Python's may name a folder that is called as we are."""
+    assert [line for line in errors.splitlines() if line.startswith("otel-profiling")] == []
+
+
 def assert_no_frame_of_ours(samples):
     """No stack of a sample of the application's work has a frame of ours, wherever it was switched to."""
     worked = [sample for sample in samples if any(frame.function.startswith("busy_") for frame in sample.stack)]
