@@ -113,6 +113,8 @@ def renames(text: str) -> dict[str, str]:
     renames = {}
     for entry in filter(None, map(str.strip, text.split(","))):
         attribute, _, name = entry.partition("=")
+        if not attribute.strip():
+            raise ValueError("expected names, or name=label")
         renames[attribute.strip()] = label_name(name) if name.strip() else ""
     return renames
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote
 
@@ -148,28 +148,31 @@ class _Reader:
 
     def get(self, parse: Callable[[str], T], *variables: str, secret: bool = False) -> T | None:
         """Return the first of `variables` that is set and makes sense; None: use the default."""
-        texts = list(self._texts(*variables))
+        texts = self._texts(*variables)
         for position, (source, text) in enumerate(texts):
             try:
                 value = parse(text)
             except ValueError as error:
                 hidden = secret or (parse is parsers.address and "@" in text)  # user:password@host, however misspelt
-                instead = texts[position + 1][0] if texts[position + 1 :] else f"the default ({names.DEFAULTS[variables[0]]})"
+                instead = self._instead(texts[position + 1 :], variables[0])
                 self._warn(source, "***" if hidden else text, f"{error}; using {instead}")
             else:
                 self.sources[variables[0]] = source
                 return value
         return None
 
-    def _texts(self, *variables: str) -> Iterator[tuple[str, str]]:
-        """Yield where a setting is set and to what, in order of precedence. OpenTelemetry's rule: empty is unset."""
-        text = self._section.texts.get(variables[0], "").strip()
-        if text:
-            yield f"{self._file}: {configuration_file.flag(variables[0])}", text
-        for variable in variables:
-            text = self._environ.get(variable, "").strip()
-            if text:
-                yield variable, text
+    def _texts(self, *variables: str) -> list[tuple[str, str]]:
+        """Return where a setting is set and to what, in order of precedence. OpenTelemetry's rule: empty is unset."""
+        in_file = f"{self._file}: {configuration_file.flag(variables[0])}"
+        sources = [(in_file, self._section.texts.get(variables[0], ""))]
+        sources += [(variable, self._environ.get(variable, "")) for variable in variables]
+        texts = [(source, text.strip()) for source, text in sources if text.strip()]
+        if problem := self._section.unfit.get(variables[0]):
+            self.warnings.append(f"{in_file}: {problem}; using {self._instead(texts, variables[0])}")
+        return texts
+
+    def _instead(self, texts: list[tuple[str, str]], variable: str) -> str:
+        return texts[0][0] if texts else f"the default ({names.DEFAULTS[variable]})"
 
     def enabled(self) -> bool:
         """Return whether anything is to be done; what disables the SDK disables us, too."""

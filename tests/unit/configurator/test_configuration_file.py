@@ -84,12 +84,51 @@ def test_value_that_makes_no_sense(reading: Any, value: Any) -> None:
     assert told.settings == Settings(sample_rate=25)
 
 
-def test_value_of_no_kind(reading: Any) -> None:
-    """A list within a list can be no setting's value; the warning shows nothing of it."""
-    told = reading({"profiling_headers": {"X-Key": [SECRET]}})
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("profiling_headers", {"X-Key": [SECRET]}),
+        ("profiling_basic_auth_password", {"of": SECRET}),
+        ("profiling_application_name", [SECRET]),
+        ("profiling_types", {"cpu": SECRET}),
+    ],
+)
+def test_value_of_no_kind(reading: Any, name: str, value: Any) -> None:
+    """What no value of this setting can be costs one warning, which shows nothing of it and says what is used instead."""
+    default = environment_variables.DEFAULTS[f"OTEL_{name.upper()}"]
+    told = reading({name: value})
+    assert told.settings == Settings()
     (warning,) = told.warnings
-    assert warning.endswith("as if it were not there")
+    assert f"otel.json: {name}: expected " in warning
+    assert warning.endswith(f"; using the default ({default})")
     assert SECRET not in warning
+
+
+def test_value_of_no_kind_beside_the_environment(reading: Any) -> None:
+    """The environment's is used, and the warning says so."""
+    told = reading({"profiling_tenant_id": ["a"]}, OTEL_PROFILING_TENANT_ID="b")
+    (warning,) = told.warnings
+    assert warning.endswith("expected one value; using OTEL_PROFILING_TENANT_ID")
+    assert told.settings == Settings(tenant_id="b")
+
+
+def test_setting_that_stands_there_twice(reading: Any) -> None:
+    """The first counts, and one line says so."""
+    told = reading({"profiling_types": "wall", "types": "cpu"})
+    (warning,) = told.warnings
+    assert warning.endswith("types has no effect: profiling_types stands there twice, and the first counts")
+    assert told.settings == Settings(types=("wall",))
+
+
+@pytest.mark.parametrize(("section", "count"), [("otel_profilng", 1), ("otel-profiling", 1), ("vendor", 0)])
+def test_section_that_is_misspelt(tmp_path: Path, section: str, count: int) -> None:
+    """It costs one line with our name; that of another distribution costs none."""
+    path = tmp_path / "otel.json"
+    path.write_text(json.dumps({"file_format": "1.0", "distribution": {section: {"profiling_types": "wall"}}}))
+    told = read_with_sources({"OTEL_CONFIG_FILE": str(path)})
+    assert [warning.endswith(f"{section} has no effect; did you mean otel_profiling?") for warning in told.warnings] == [
+        True
+    ] * count
 
 
 def test_unknown_name(reading: Any) -> None:

@@ -505,3 +505,11 @@ def test_instance_in_the_resource_attributes(attributes: str, instance: str) -> 
     """The instance id that the user set is known as such."""
     settings, warnings = read({"OTEL_RESOURCE_ATTRIBUTES": attributes})
     assert (settings.instance_id, warnings) == (instance, [])
+
+
+@pytest.mark.parametrize("name", ["OTEL_PROFILING_RESOURCE_LABELS", "OTEL_PROFILING_BAGGAGE_KEYS"])
+def test_label_of_nothing(name: str) -> None:
+    """A label without what it is to be made of costs one warning, and the default is used."""
+    settings, (warning,) = read({name: "team,=pod"})
+    assert settings == Settings()
+    assert f"expected names, or name=label; using the default ({environment_variables.DEFAULTS[name]})" in warning
