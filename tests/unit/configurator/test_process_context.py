@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common._internal import _encode_attributes
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -40,6 +40,11 @@ def decoded(message: bytes) -> tuple[list[KeyValue], dict[str, KeyValue]]:
     return resource, others
 
 
+AT_LEISURE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long an example takes on a busy machine says nothing."""
+
+
+@AT_LEISURE
 @given(st.dictionaries(st.text(min_size=1, max_size=40), VALUES, max_size=20))
 def test_any_resource(resource: Mapping[str, Any]) -> None:
     """Every attribute is what OpenTelemetry's exporter makes of it."""
@@ -47,6 +52,7 @@ def test_any_resource(resource: Mapping[str, Any]) -> None:
     assert decoded(process_context(resource, []))[0] == list(encoded)
 
 
+@AT_LEISURE
 @given(st.lists(TEXTS, max_size=20))
 def test_keys(keys: list[str]) -> None:
     """The names of thread contexts' attributes stand in their order, and which layout the records have."""
