@@ -113,13 +113,13 @@ native-refleak: $(VENV)/ready
 
 # Those integration tests whose outcome may depend on the Python.
 labels: $(VENV)/ready
-	$(VENV)/bin/pytest $(PROCESSES) tests/integration/test_labels.py
+	$(VENV)/bin/pytest $(PROCESSES) tests/integration/test_labels.py tests/integration/test_outside.py
 
 runtimes: $(VENV)/ready
 	$(VENV)/bin/pytest $(PROCESSES) tests/integration/test_runtimes.py
 
 processes: $(VENV)/ready
-	$(VENV)/bin/pytest $(PROCESSES) tests/integration/test_host.py tests/integration/test_process_exits.py
+	$(VENV)/bin/pytest $(PROCESSES) tests/integration/test_host.py tests/integration/test_process_exits.py tests/integration/test_doctor.py
 
 distros: $(DISTROS)/ready
 	$(DISTROS)/bin/pytest $(PROCESSES) tests/integration/test_other_distros.py tests/integration/test_agent.py
