@@ -43,7 +43,7 @@ help:
 	@echo 'make installed    what is in dist/, installed in a virtual environment: native, accurate'
 	@echo 'make slim-test    the wheels in Debian without a compiler (root, debootstrap): installed, native, accurate'
 	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time, 10 minutes)'
-	@echo 'make arm64-test   the wheels and the tree on an emulated arm64 (root, mmdebstrap, qemu; 25 minutes; not in .ci/run, which'
+	@echo 'make arm64-test   the wheels and the tree on an emulated arm64 (root, mmdebstrap, qemu; 10 minutes; not in .ci/run, which'
 	@echo '              has no time for it)'
 
 	@echo 'make applications  more servers and workers: each route has its own samples, all of them'
