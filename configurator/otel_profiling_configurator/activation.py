@@ -211,6 +211,11 @@ class _Activation:
             labels,
             self._form(),
         )
+        if wanted.aliases and not self._why_python and labelling.why_by_thread() == labelling.READING_REFUSED:
+            logger.warning(
+                "labels of short steps are less exact than could be: this system refuses process_vm_readv. Allow it (in the "
+                "profile of seccomp), or set OTEL_PROFILING_ALIASES=false: then labels by thread are meant."
+            )
         beyond = [name for name in self._identity(sys.maxsize)[1] if name not in labels]
         if beyond:
             logger.warning(

@@ -146,3 +146,5 @@ def test_memory_that_can_not_be_read(run, error):
         pytest.skip("no filter of system calls can be installed here")
     assert assert_accurate(groups_of(app), 0.95, chance=True) > 150
     assert "samples are labelled by thread (process_vm_readv is refused here)" in start_line(app)
+    (warning,) = (line for line in app.errors.splitlines() if "WARNING" in line)
+    assert "this system refuses process_vm_readv" in warning

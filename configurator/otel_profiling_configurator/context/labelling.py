@@ -60,6 +60,10 @@ def pairs_of_baggage(baggage: object) -> Pairs:
         _read_now.discard(reading)
 
 
+READING_REFUSED = "process_vm_readv is refused here"
+"""What `why_by_thread` says where the agent can't read its own process by that call, as the native module has it."""
+
+
 def refresh() -> None:
     """Label the calling thread for its current context: the labels of the span in it may have changed."""
     if _is_native:
