@@ -138,13 +138,14 @@ def test_by_thread(run):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="system calls have other numbers there")
 @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
 def test_memory_that_can_not_be_read(run, error):
-    """The agent reads threads in another way: labels are kept by thread from the first moment, and one line says why."""
+    """The agent reads threads in another way: labels are kept by thread from the first moment. The start line and one warning say why."""
     command = [bin_path("opentelemetry-instrument"), sys.executable, str(APPS / "short_turns.py")]
     arguments = ["tasks", str(COUNT), "0.02", "3"]
     app = run("no_process_vm_readv.py", str(error), *command, *arguments, instrument=False, OTEL_PROFILING_LOG_LEVEL="info")
     if app.exit_code == 77:
         pytest.skip("no filter of system calls can be installed here")
     assert assert_accurate(groups_of(app), 0.95, chance=True) > 150
-    assert "samples are labelled by thread (process_vm_readv is refused here)" in start_line(app)
-    (warning,) = (line for line in app.errors.splitlines() if "WARNING" in line)
+    start, warning = app.errors.splitlines()
+    assert "samples are labelled by thread (process_vm_readv is refused here)" in start
+    assert "otel-profiling WARNING: " in warning
     assert "this system refuses process_vm_readv" in warning
