@@ -10,8 +10,8 @@ mount -t tmpfs tmp /tmp
 busybox ip link set lo up
 export HOME=/ PATH=/usr/bin:/bin:/usr/sbin:/sbin PIP_NO_INDEX=1 PIP_FIND_LINKS=/packages
 
-# As in musl.sh, and fewer: each process takes some seconds to start here. It may also take longer for its last upload than the two
-# seconds for which its end waits, hence more than one further try.
+# As in musl.sh, and fewer: each process takes some seconds to start here. Beside other work on the same machine some have ended without
+# their last profile, for a reason that was not found: hence more than one further try.
 passes() { /env/bin/pytest -q --color=no --reruns 2 "$@"; }
 tests() {
     cd /src || return 1

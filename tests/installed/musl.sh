@@ -21,13 +21,14 @@ ln -s "$wheels" "$root/src/dist"
 "$python" -m venv "$root/env"
 "$root/env/bin/pip" install --quiet --upgrade 'pip >= 25.1'
 "$root/env/bin/pip" install --quiet --only-binary :all: --find-links "$wheels" 'otel-profiling-distro[page]' pytest pytest-timeout \
-    pytest-rerunfailures anyio asgiref greenlet trio uvloop # of gevent pip finds no set of wheels for musl
+    pytest-rerunfailures hypothesis anyio asgiref greenlet trio uvloop # of gevent pip finds no set of wheels for musl
 cd "$root/src"
 export CC="$root/bin/musl-gcc"
 # As in the Makefile: on a busy machine a process may end before its last upload has arrived.
 pytest=("$root/env/bin/pytest" -q --reruns 1)
 "${pytest[@]}" tests/installed
 "${pytest[@]}" tests/integration/test_labels.py tests/integration/test_process_exits.py tests/integration/test_host.py \
-    tests/integration/test_fork_under_fire.py tests/integration/test_search.py
+    tests/integration/test_fork_under_fire.py tests/integration/test_search.py \
+    tests/integration/test_outside.py tests/unit/configurator/test_thread_context.py tests/unit/configurator/test_process_context.py
 "${pytest[@]}" tests/integration/test_runtimes.py -k 'asyncio or uvloop or trio or workers or greenlets'
 "${pytest[@]}" tests/image/test_injection.py -k 'flask or fastapi'

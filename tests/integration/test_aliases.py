@@ -138,7 +138,7 @@ def test_by_thread(run):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="system calls have other numbers there")
 @pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
 def test_memory_that_can_not_be_read(run, error):
-    """The agent reads threads in another way: labels are kept by thread from the first moment. The start line and one warning say why."""
+    """The agent reads threads in another way: labels are kept by thread from the first moment; two lines say why."""
     command = [bin_path("opentelemetry-instrument"), sys.executable, str(APPS / "short_turns.py")]
     arguments = ["tasks", str(COUNT), "0.02", "3"]
     app = run("no_process_vm_readv.py", str(error), *command, *arguments, instrument=False, OTEL_PROFILING_LOG_LEVEL="info")
