@@ -42,7 +42,7 @@ class Result:
     cpu_seconds: float = 0
     """Of all its processes."""
     profiled: bool = True
-    """Whether a profile with a test's span arrived."""
+    """Whether a profile with a test's span arrived, or any at all where the suite is idle."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Runner:
         with Receiver() as receiver:
             result = self._run("profiled", [_INSTRUMENT], _variables(receiver), only)
             names = {sample.label("span_name") for sample in receiver.samples()}
-            result.profiled = not names.isdisjoint(result.outcomes)
+            result.profiled = bool(names) if self.suite.is_idle else not names.isdisjoint(result.outcomes)
         return result
 
     def traced(self, only: Collection[str] | None = None) -> Result:

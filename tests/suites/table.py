@@ -20,16 +20,18 @@ class Suite:
     members: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     """Further variables."""
+    is_idle: bool = False
+    """Whether its tests take so little CPU time that it is chance whether one of them has a sample."""
 
 
-def _cpython(module: str, *, quick: bool) -> Suite:
-    return Suite(module, (module,), quick, cpython=True)
+def _cpython(module: str, *, quick: bool, is_idle: bool = False) -> Suite:
+    return Suite(module, (module,), quick, cpython=True, is_idle=is_idle)
 
 
 SUITES = (
     _cpython("test_context", quick=True),
     _cpython("test_gc", quick=True),
-    _cpython("test_fork1", quick=True),
+    _cpython("test_fork1", quick=True, is_idle=True),
     _cpython("test_threading", quick=True),
     _cpython("test_signal", quick=True),
     _cpython("test_asyncio", quick=False),
