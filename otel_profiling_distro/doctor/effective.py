@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from otel_profiling_configurator import environment_variables as names
 from otel_profiling_configurator.settings import Reading, read_with_sources
 
+from ..printable import printable
 from .finding import Finding, Level, Setting
 
 _PREFIX = "OTEL_PROFILING_"
@@ -21,12 +22,7 @@ def read(environ: Mapping[str, str]) -> Reading:
 
 def settings(reading: Reading) -> list[Setting]:
     """Return each setting with its value and its source."""
-    return [Setting(name, _printable(_shown(name, reading)), reading.sources.get(name, "default")) for name in names.DEFAULTS]
-
-
-def _printable(text: str) -> str:
-    """Return a text that does nothing to a terminal, and that every encoding of Unicode has."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return [Setting(name, printable(_shown(name, reading)), reading.sources.get(name, "default")) for name in names.DEFAULTS]
 
 
 def _shown(name: str, reading: Reading) -> str:

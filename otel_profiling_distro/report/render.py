@@ -13,6 +13,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from ..printable import printable
 from .model import HotFunction, Report, Route, Trace, TraceSpan
 
 _SHARE_WIDTH = 12
@@ -30,7 +31,7 @@ _OUTSIDE = "outside any span"
 
 def render(report: Report, service: str) -> RenderableType:
     """Return `report` on the service `service` for a rich console."""
-    parts: list[RenderableType] = [Rule(Text(_plain(service), "bold"), style="cyan"), _totals(report)]
+    parts: list[RenderableType] = [Rule(Text(printable(service), "bold"), style="cyan"), _totals(report)]
     if report.routes:
         parts += [_ByWidth(lambda width: [_route_table(report.routes, width)]), _links(report)]
     if report.trace is not None:
@@ -80,7 +81,7 @@ def _route_table(routes: tuple[Route, ...], width: int) -> Table:
         per_span = route.cpu_per_span_ns
         bar = _Stretch(0, route.share, most or 1, _SHARE_WIDTH, "bright_black" if outside else "green")
         table.add_row(
-            Text(_OUTSIDE if route.name is None else _plain(route.name), "italic" if outside else "bold"),
+            Text(_OUTSIDE if route.name is None else printable(route.name), "italic" if outside else "bold"),
             _time(route.cpu_ns),
             f"{route.share:.1%}",
             *((bar, "" if outside else f"{route.spans:,}") if wide else ()),
@@ -93,7 +94,7 @@ def _route_table(routes: tuple[Route, ...], width: int) -> Table:
 
 def _functions_by_line(hottest: tuple[HotFunction, ...]) -> Text:
     return Text("\n").join(
-        Text.assemble((f"{hot.share:>4.0%} ", "cyan"), _plain(hot.function)) for hot in hottest if hot.share >= _NOTABLE
+        Text.assemble((f"{hot.share:>4.0%} ", "cyan"), printable(hot.function)) for hot in hottest if hot.share >= _NOTABLE
     )
 
 
@@ -124,17 +125,17 @@ def _trace(trace: Trace, width: int) -> Iterator[RenderableType]:
     for guides, span in _outline(trace.roots):
         owner = span.profile_id is not None
         table.add_row(
-            Text.assemble((guides, "bright_black"), (_plain(span.name), "bold" if owner else "")),
+            Text.assemble((guides, "bright_black"), (printable(span.name), "bold" if owner else "")),
             _time(span.duration_ns),
             _Stretch(span.offset_ns, span.offset_ns + span.duration_ns, trace.duration_ns or 1, _TIMELINE_WIDTH, "blue"),
             _time(span.cpu_ns) if owner else "",
-            *((Text(_plain(span.profile_id or ""), "magenta"),) if wide else ()),
+            *((Text(printable(span.profile_id or ""), "magenta"),) if wide else ()),
         )
     yield table
     for _, span in _outline(trace.roots):
         if span.hottest:
             yield ""
-            yield Text.assemble("profile ", (_plain(span.profile_id or ""), "magenta"), ", ", (_plain(span.name), "bold"))
+            yield Text.assemble("profile ", (printable(span.profile_id or ""), "magenta"), ", ", (printable(span.name), "bold"))
             yield Padding(_function_table(span.hottest), (0, 0, 0, 2))
 
 
@@ -158,7 +159,7 @@ def _function_table(hottest: tuple[HotFunction, ...]) -> Table:
             _time(hot.cpu_ns),
             f"{hot.share:.0%}",
             _Stretch(0, hot.share, 1, _SHARE_WIDTH, "green"),
-            Text.assemble(_plain(hot.function), (f"  {_plain(hot.filename)}", "dim")),
+            Text.assemble(printable(hot.function), (f"  {printable(hot.filename)}", "dim")),
         )
     return table
 
@@ -186,11 +187,6 @@ class _Stretch:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Measurement(self.width, self.width)
-
-
-def _plain(text: str) -> str:
-    """Return `text` with an escape for each character that a terminal would obey: names come from the network."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _time(nanoseconds: float) -> str:

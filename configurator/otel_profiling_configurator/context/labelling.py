@@ -21,6 +21,9 @@ from ..threads import by_thread
 from ..threads.by_thread import Pairs, TagWriter
 from ..threads.os_threads import get_ident
 
+READING_REFUSED = "process_vm_readv is refused here"
+"""What `why_by_thread` says where the agent can't read its own process by that call, as the native module has it."""
+
 _NO_NAMES: Mapping[str, str] = {}
 _baggage_names = _NO_NAMES
 _read_now: set[tuple[int, int]] = set()
@@ -58,10 +61,6 @@ def pairs_of_baggage(baggage: object) -> Pairs:
         return ()
     finally:
         _read_now.discard(reading)
-
-
-READING_REFUSED = "process_vm_readv is refused here"
-"""What `why_by_thread` says where the agent can't read its own process by that call, as the native module has it."""
 
 
 def refresh() -> None:

@@ -38,7 +38,8 @@ enum {SAMPLES_WITHOUT = 16};
 /* Copies after the second one for which a switch waits, too: by then the top of the stack is read. */
 enum {COPIES_OF_TOP = 8};
 
-/* Samples by which one is recorded, however busy the processors are, as `samples` counts them: by the clocks each two or three times. */
+/* Samples by which one is recorded, however busy the processors are, as `samples` counts them: by the clocks each two or three
+ * times. */
 enum {SAMPLES_TO_RECORD = 6};
 
 /* CPU time of the process after which the sampler must have been seen to copy a state, in seconds: hundreds of samples. */
