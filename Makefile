@@ -29,7 +29,7 @@ PROCESSES := $(PARALLEL) --reruns 1
 IMAGE := build/image
 FIGURES := build/bench-$(TAG)
 
-.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test arm64-test docs docs-test suites suites-quick native-asan native-refleak bench-cpu
+.PHONY: help test check lint unit integration labels runtimes processes distros frameworks servers oldest image image-test injection demo page page-test applications bench bench-startup bench-cost bench-accuracy bench-load bench-pictures soak proto clean wheels wheels-complete wheels-test installed slim-test musl-test musl-quick arm64-test docs docs-test suites suites-quick native-asan native-tsan native-refleak bench-cpu
 
 help:
 	@echo 'make demo     see what it does: a small web service, profiled, and a report of what arrived'
@@ -42,7 +42,8 @@ help:
 	@echo 'make wheels-test  the same bytes again elsewhere, and what the checks would find'
 	@echo 'make installed    what is in dist/, installed in a virtual environment: native, accurate'
 	@echo 'make slim-test    the wheels in Debian without a compiler (root, debootstrap): installed, native, accurate'
-	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time, 10 minutes)'
+	@echo 'make musl-test    the wheels and the tree on musl (root; builds CPython for musl the first time;'
+	@echo '              musl-quick: the part that .ci/run has time for)'
 	@echo 'make arm64-test   the wheels and the tree on an emulated arm64 (root, mmdebstrap, qemu; 10 minutes; not in .ci/run, which'
 	@echo '              has no time for it)'
 
@@ -62,7 +63,7 @@ test: lint unit docs-test integration
 
 # Everything else that is tested on one Python, with a part of other projects' test suites; the operator's image and
 # other Pythons are .ci/run's.
-check: docs distros frameworks servers applications oldest page-test native-asan suites-quick
+check: docs distros frameworks servers applications oldest page-test native-asan native-tsan suites-quick
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check .
@@ -84,6 +85,7 @@ integration: $(VENV)/ready
 NATIVE_TESTS := $(addprefix tests/unit/configurator/test_,native.py aliases.py contexts.py following.py greenlets.py baggage_labels.py \
 	thread_context.py process_context.py)
 ASAN := build/asan-$(TAG)
+TSAN := build/tsan-$(TAG)
 REFLEAK := build/refleak
 
 # The configurator once more, in a folder that comes first on PYTHONPATH, with a native module of its own:
@@ -103,6 +105,13 @@ native-asan: $(VENV)/ready
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 		PYTHONPATH=$(CURDIR)/$(ASAN) $(VENV)/bin/pytest -p no:cacheprovider $(NATIVE_TESTS)
+
+# Memory that two threads touch and nothing orders: the agent's run without the GIL. Neither Python nor the agent is instrumented: what
+# they do is not looked at. ThreadSanitizer wants to be the first in a process whose addresses are where it expects them.
+native-tsan: $(VENV)/ready
+	$(call instrumented,$(TSAN),$(VENV)/bin/python,-O1 -g -fno-omit-frame-pointer -fsanitize=thread -Wno-tsan)
+	LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS=halt_on_error=1:report_signal_unsafe=0:ignore_noninstrumented_modules=1 \
+		PYTHONPATH=$(CURDIR)/$(TSAN) setarch -R $(VENV)/bin/python tests/sanitizers/races.py
 
 # Needs a debug CPython 3.11 with its headers: Debian's python3-dbg and libpython3-dbg. It runs with the libraries of the
 # environment of a 3.11, which it can load.
@@ -175,6 +184,10 @@ slim-test: build/wheels
 musl-test: $(IMAGE)/ready
 	tests/installed/musl.sh dist $(IMAGE)
 
+# What `.ci/run` has time for.
+musl-quick: $(IMAGE)/ready
+	tests/installed/musl.sh dist $(IMAGE) quick
+
 arm64-test: $(IMAGE)/ready
 	tests/installed/arm64.sh dist $(IMAGE)
 
@@ -190,7 +203,7 @@ $(IMAGE)/ready: build/wheels $(wildcard docker/*.py) docker/requirements.txt | $
 
 image-test: $(VENV)/ready $(IMAGE)/ready
 	$(VENV)/bin/pip install --quiet --group image
-	$(VENV)/bin/pytest --reruns 1 tests/image
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --reruns 1 tests/image
 
 # Only what depends on the Python, with trees that were built elsewhere.
 injection: $(VENV)/ready

@@ -3,7 +3,9 @@
 # exits, servers that do not answer, how the sampler starts, and Flask and FastAPI with the operator's tree. Python for musl is built
 # first, see musl_python.sh.
 #
-#   tests/installed/musl.sh WHEELS TREES
+#   tests/installed/musl.sh WHEELS TREES [quick]
+#
+# With `quick` only accuracy, exits and injection.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -27,6 +29,12 @@ export CC="$root/bin/musl-gcc"
 # As in the Makefile: on a busy machine a process may end before its last upload has arrived.
 pytest=("$root/env/bin/pytest" -q --reruns 1)
 "${pytest[@]}" tests/installed
+if [ "${3:-}" = quick ]; then
+    "${pytest[@]}" tests/integration/test_process_exits.py tests/integration/test_search.py
+    "${pytest[@]}" tests/integration/test_runtimes.py -k 'asyncio or uvloop'
+    "${pytest[@]}" tests/image/test_injection.py -k 'flask or fastapi'
+    exit
+fi
 "${pytest[@]}" tests/integration/test_labels.py tests/integration/test_process_exits.py tests/integration/test_host.py \
     tests/integration/test_fork_under_fire.py tests/integration/test_search.py \
     tests/integration/test_outside.py tests/unit/configurator/test_thread_context.py tests/unit/configurator/test_process_context.py

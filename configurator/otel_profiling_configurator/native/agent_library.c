@@ -38,10 +38,6 @@ enum {SAMPLES_WITHOUT = 16};
 /* Copies after the second one for which a switch waits, too: by then the top of the stack is read. */
 enum {COPIES_OF_TOP = 8};
 
-/* Samples by which one is recorded, however busy the processors are, as `samples` counts them: by the clocks each two or three
- * times. */
-enum {SAMPLES_TO_RECORD = 6};
-
 /* CPU time of the process after which the sampler must have been seen to copy a state, in seconds: hundreds of samples. */
 enum {SECONDS_UNSEEN = 5};
 
@@ -68,37 +64,10 @@ static _Thread_local int reads_gil;         /* the next thing that it copies is 
 static _Thread_local Thread *being_read;    /* whose stack the sampler has begun to read */
 static _Thread_local int copies_left;       /* until its top is read */
 
-/* Aliases that samples were given of late, and by which sample. */
-enum {GIVEN = 256};
-static struct {
-    _Atomic uint64_t alias;
-    _Atomic unsigned long sample;
-} given[GIVEN];
-static _Atomic unsigned given_count;
-
-static void
-note_given(uint64_t alias, unsigned long sample)
-{
-    unsigned count = atomic_load(&given_count);  /* there is one sampler */
-    atomic_store(&given[count % GIVEN].sample, sample);
-    atomic_store(&given[count % GIVEN].alias, alias);
-    atomic_store(&given_count, count + 1);
-}
-
 int
 agent_library_gave(uint64_t alias)
 {
-    unsigned long now = atomic_load(&samples);
-    unsigned count = atomic_load(&given_count);
-    for (unsigned i = 1; i <= GIVEN; i++) {  /* the latest first */
-        if (now - atomic_load(&given[(count - i) % GIVEN].sample) > SAMPLES_TO_RECORD) {
-            return 0;
-        }
-        if (atomic_load(&given[(count - i) % GIVEN].alias) == alias) {
-            return 1;
-        }
-    }
-    return 0;
+    return given_aliases_have(alias, atomic_load(&samples));
 }
 
 /* The sampler begins a sample where it copies the pointer to the newest thread's state, and goes on with who holds the GIL: which is
@@ -166,7 +135,7 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
     uint64_t alias = atomic_load(&thread->alias);
     if (alias != 0) {
         memcpy(copy + id_at, &alias, sizeof alias);
-        note_given(alias, sample);
+        given_aliases_note(alias, sample);
     }
     if (!is_first || atomic_load(&uses_clocks)) {
         being_read = thread;

@@ -350,7 +350,7 @@ cpu_clocks_refund(void)
 void
 cpu_clocks_wake(Thread *thread)
 {
-    if (atomic_load_explicit(&thread->is_awake, memory_order_relaxed) || atomic_load(&period) == 0) {
+    if (atomic_load_explicit(&thread->is_awake, memory_order_acquire) || atomic_load(&period) == 0) {
         return;
     }
     atomic_store(&thread->is_awake, 1);

@@ -8,6 +8,7 @@
  *   switches.c       who changes the current context, and when: then records follow
  *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
  *   agent_library.c  what the agent's library is given to read
+ *   given_aliases.c  which aliases samples were given of late
  *   cpu_clocks.c     which threads a sample is taken of
  *   clocked_threads.c  the threads there are, each with its CPU clock
  *   imports.c        functions that a shared library imports are replaced, and put back
@@ -207,6 +208,13 @@ uint64_t agent_library_writing(void);
 /* Let the samples of a thread have another alias from now on. */
 void agent_library_give(Thread *thread, uint64_t alias);
 void agent_library_after_fork(void);
+
+/* -- given_aliases.c ---------------------------------------------------------------------------------------------------- */
+
+/* The sampler has given an alias to this sample. For the sampler's thread. */
+void given_aliases_note(uint64_t alias, unsigned long sample);
+/* Whether a sample was given this alias so lately that it may not have been recorded yet, now that this one is taken. */
+int given_aliases_have(uint64_t alias, unsigned long now);
 
 /* -- cpu_clocks.c ------------------------------------------------------------------------------------------------------- */
 
