@@ -39,11 +39,11 @@ def competitor(place: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quota(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Let a process use half a processor; says by what means, ``cpu.max`` or ``SIGSTOP``."""
+    """Let a process use half a processor; says by what means, a control group's quota or ``SIGSTOP``."""
     group = _group(process.pid)
     if group is not None:
         try:
-            yield "cpu.max"
+            yield "a control group"
         finally:
             process.wait()
             group.rmdir()
@@ -66,22 +66,33 @@ def quota(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def _group(process: int) -> Path | None:
-    """Return a new control group (version 2) with the quota, and the process in it; None where that is not allowed."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    roots = [Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"]
-    ours = [line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
-    if not roots or not ours:
-        return None
-    group = roots[0] / ours[0].lstrip("/") / f"cpu-time-{process}"
-    try:
-        group.mkdir()
-    except OSError:
-        return None
-    try:
-        (group / "cpu.max").write_text(f"{QUOTA} {PERIOD}")
-        (group / "cgroup.procs").write_text(str(process))
-    except OSError:
-        with contextlib.suppress(OSError):
-            group.rmdir()
-        return None
-    return group
+    """Return a new control group with the quota, and the process in it; None where that is not allowed."""
+    for root, quotas in _controllers():
+        group = root / f"cpu-time-{process}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            for name, value in quotas.items():
+                (group / name).write_text(value)
+            (group / "cgroup.procs").write_text(str(process))
+        except OSError:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            continue
+        return group
+    return None
+
+
+def _controllers() -> Iterator[tuple[Path, dict[str, str]]]:
+    """Give this process's control groups that may limit CPU time, with what is to be written there: versions 2 and 1."""
+    ours = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mounted, kind, options, *_ = line.split()
+        for _, controllers, own in ours:
+            if kind == "cgroup2" and not controllers:
+                yield Path(mounted, own.lstrip("/")), {"cpu.max": f"{QUOTA} {PERIOD}"}
+            elif kind == "cgroup" and "cpu" in controllers.split(",") and "cpu" in options.split(","):
+                quotas = {"cpu.cfs_period_us": str(PERIOD), "cpu.cfs_quota_us": str(QUOTA)}
+                yield Path(mounted, own.lstrip("/")), quotas
