@@ -53,7 +53,7 @@ help:
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs and how right it is, beside the plain SDK and pyroscope-otel, in tables and pictures;'
 	@echo '              needs wrk and an hour on a quiet machine; one at a time: make bench-startup, bench-cost,'
-	@echo '              bench-accuracy (13 minutes), bench-load (38 minutes), bench-pictures (what the others kept)'
+	@echo '              bench-accuracy (13 minutes), bench-load (half an hour), bench-pictures (what the others kept)'
 	@echo 'make bench-cpu    how close sampled time is to CPU time, and what idle threads cost; hours, ARGUMENTS picks figures'
 	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'

@@ -1,8 +1,7 @@
 """What `under_load.py` serves: one route in FastAPI and in Flask, about a millisecond of Python work for each request.
 
 Other routes put the process from one configuration into another, once or turn by turn: what is compared then runs in the same
-process, with the same threads, memory and connections. One agent goes on through all configurations that have one, so that a
-switch between those takes milliseconds.
+process, with the same threads, memory and connections.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor
 from otel_profiling_configurator import activate, deactivate
-from otel_profiling_configurator.agent.agent import Tags
-from otel_profiling_configurator.context import labelling
 
 PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 
 
 class Configuration:
     """Nothing on top of what there is; and what the others are made of."""
+
+    def __init__(self, upload_interval: int) -> None: ...
 
     def enter(self) -> None:
         """Begin."""
@@ -57,19 +56,18 @@ class PyroscopeOtel(Configuration):
 
 
 class Ours(Configuration):
-    """What the configurator of `otel-profiling-distro` activates."""
+    """What the configurator of `otel-profiling-distro` activates, with the agent as it starts it."""
+
+    def __init__(self, upload_interval: int) -> None:
+        os.environ["OTEL_PROFILING_UPLOAD_INTERVAL"] = f"{upload_interval}s"
 
     def enter(self) -> None:
-        import pyroscope
-
-        tags = Tags(pyroscope)  # before those functions are watched
         os.environ["OTEL_PROFILING_ENABLED"] = "true"
         deactivate()  # what was activated when this was "false": nothing
         activate()
         self.provider: Any = trace.get_tracer_provider()
         for scope in tuple(self.provider._tracers):  # those that were made before us, where there usually are none
             self.provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
-        labelling.agent_started(tags, aliases=True)  # as with an agent that it has started itself
 
     def finish(self) -> None:
         self.provider._self_release_tracers()
@@ -78,33 +76,37 @@ class Ours(Configuration):
         deactivate()
 
 
-def start_agent() -> Callable[[], None]:
+def start_agent(upload_interval: int) -> Callable[[], None]:
     """Start the profiler, as an application does that uses it alone; return what stops it."""
     import pyroscope
 
-    labels = Ours()
-    labels.enter()  # they learn here of an agent that they have not started themselves
     pyroscope.configure(
         application_name=os.environ["OTEL_SERVICE_NAME"],
         server_address=os.environ["OTEL_PROFILING_SERVER_ADDRESS"],
-        upload_interval=int(os.environ["UNDER_LOAD_UPLOAD_SECONDS"]),
+        upload_interval=upload_interval,
     )
-    labels.leave()
     return pyroscope.shutdown  # type: ignore[no-any-return] # untyped
 
 
-CONFIGURATIONS: dict[str, Callable[[], Configuration]] = {
+CONFIGURATIONS: dict[str, type[Configuration]] = {
     PLAIN: Configuration,
     AGENT: Configuration,
     PYROSCOPE_OTEL: PyroscopeOtel,
     OURS: Ours,
 }
-"""Name to what it is; all but the first have the agent, too."""
+"""Name to what it is."""
+
+WITH_AGENT = (AGENT, PYROSCOPE_OTEL)
+"""Those for which the agent is started with its defaults; ours starts it itself."""
+
+UPLOAD_SECONDS, UPLOAD_SECONDS_OF_TURNS = 10, 3
+"""Between two uploads: the default; and for turns, of which each configuration takes some seconds' worth at a time."""
 
 SETTLING = 16
 """Requests before and after a switch: so that those that were begun before it have ended."""
 
-_present = Configuration()
+_present = Configuration(0)
+_entered = ""
 _stop_agent: Callable[[], None] | None = None
 _served = 0
 _turns: Iterator[int] = iter(())
@@ -113,21 +115,18 @@ _taken: list[tuple[str, int, float, float]] = []
 _stepping = threading.Lock()
 
 
-def enter(configuration: str) -> None:
+def enter(configuration: str, upload_interval: int = UPLOAD_SECONDS) -> None:
     """Put this process into another configuration.
 
     Raises:
         RuntimeError: spans are not told of their profiles as they should be there.
     """
-    global _present, _stop_agent  # noqa: PLW0603 - what is switched is the process
+    global _present, _entered, _stop_agent  # noqa: PLW0603 - what is switched is the process
     _present.leave()
-    _present = Configuration()
-    if configuration == PLAIN and _stop_agent is not None:
+    if _stop_agent is not None:
         _stop_agent()
-        _stop_agent = None
-    elif configuration != PLAIN and _stop_agent is None:
-        _stop_agent = start_agent()
-    _present = CONFIGURATIONS[configuration]()
+    _stop_agent = start_agent(upload_interval) if configuration in WITH_AGENT else None
+    _present, _entered = CONFIGURATIONS[configuration](upload_interval), configuration
     _present.enter()
     with trace.get_tracer("under-load").start_as_current_span("entered", Context()) as span:
         attributes: Any = getattr(span, "attributes", {})
@@ -138,10 +137,11 @@ def enter(configuration: str) -> None:
 def turns(configurations: Sequence[str], requests: int) -> Iterator[int]:
     """Put this process into one configuration after the other, each for so many requests; yield when to go on, in requests."""
     for configuration in configurations:
-        _present.finish()
-        yield SETTLING
-        enter(configuration)
-        yield SETTLING
+        if configuration != _entered:
+            _present.finish()
+            yield SETTLING
+            enter(configuration, UPLOAD_SECONDS_OF_TURNS)
+            yield SETTLING
         before = _served, time.process_time(), time.monotonic()
         yield requests
         _taken.append((configuration, _served - before[0], time.process_time() - before[1], time.monotonic() - before[2]))
