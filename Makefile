@@ -53,7 +53,7 @@ help:
 	@echo 'make image-test  they are complete, and applications work and are profiled with them'
 	@echo 'make bench    what it costs and how right it is, beside the plain SDK and pyroscope-otel, in tables and pictures;'
 	@echo '              needs wrk and an hour on a quiet machine; one at a time: make bench-startup, bench-cost,'
-	@echo '              bench-accuracy (13 minutes), bench-load (half an hour), bench-pictures (what the others kept)'
+	@echo '              bench-accuracy (12 minutes), bench-load (half an hour), bench-pictures (what the others kept)'
 	@echo 'make bench-cpu    how close sampled time is to CPU time, and what idle threads cost; hours, ARGUMENTS picks figures'
 	@echo 'make soak     ten minutes of load on workers that come and go (SECONDS=600); needs wrk'
 	@echo 'make proto    compile the .proto files of the receiver again'
@@ -107,11 +107,12 @@ native-asan: $(VENV)/ready
 		PYTHONPATH=$(CURDIR)/$(ASAN) $(VENV)/bin/pytest -p no:cacheprovider $(NATIVE_TESTS)
 
 # Memory that two threads touch and nothing orders: the agent's run without the GIL. Neither Python nor the agent is instrumented: what
-# they do is not looked at. ThreadSanitizer wants to be the first in a process whose addresses are where it expects them.
+# they do is not looked at. ThreadSanitizer wants addresses to be where it expects them (`setarch -R`, which containers may forbid).
 native-tsan: $(VENV)/ready
 	$(call instrumented,$(TSAN),$(VENV)/bin/python,-O1 -g -fno-omit-frame-pointer -fsanitize=thread -Wno-tsan)
-	LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" TSAN_OPTIONS=halt_on_error=1:report_signal_unsafe=0:ignore_noninstrumented_modules=1 \
-		PYTHONPATH=$(CURDIR)/$(TSAN) setarch -R $(VENV)/bin/python tests/sanitizers/races.py
+	$$(setarch -R true 2>/dev/null && echo setarch -R) env LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" \
+		TSAN_OPTIONS=halt_on_error=1:report_signal_unsafe=0:ignore_noninstrumented_modules=1 PYTHONPATH=$(CURDIR)/$(TSAN) \
+		$(VENV)/bin/python tests/sanitizers/races.py
 
 # Needs a debug CPython 3.11 with its headers: Debian's python3-dbg and libpython3-dbg. It runs with the libraries of the
 # environment of a 3.11, which it can load.

@@ -147,8 +147,10 @@ def draw_panel(picture: Picture, x0: float, y0: float, steps: Sequence[float], f
     picture.line(x0, bottom, x0 + PANEL_WIDTH, bottom, "axis")
     for step in steps:
         picture.line(x_of(step), bottom, x_of(step), bottom + 4, "axis")
-        if math.log10(step).is_integer():  # all of them would run into each other
-            picture.text(x_of(step), bottom + 17, f"{step:g}", "middle")
+    first_power, last_power = math.ceil(math.log10(steps[0])), math.floor(math.log10(steps[-1]))
+    for label in (10.0**power for power in range(first_power, last_power + 1)):
+        picture.line(x_of(label), bottom, x_of(label), bottom + 6, "axis")
+        picture.text(x_of(label), bottom + 17, f"{label:g}", "middle")
     for name in (OTHER, OURS):
         points = sorted((figure for figure in figures if figure["configuration"] == name), key=lambda point: point["step_ms"])
         if not points:

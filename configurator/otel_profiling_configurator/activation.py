@@ -33,9 +33,9 @@ from .spans.tracer_provider import ProfilingTracerProvider
 def activate() -> Callable[[], None]:
     """Read the environment, wrap the global tracer provider, have labels follow it and start the agent.
 
-    Does nothing where that has been done already, or is switched off, or in an interpreter other than the process's main one.
-    If no tracer provider has been set yet, it waits for the application to set one. Never raises: what goes wrong is logged
-    and undone.
+    Does nothing where that has been done already, or in an interpreter other than the process's main one. Where it is switched
+    off, it only reports at the signal that was asked for. If no tracer provider has been set yet, it waits for the application
+    to set one. Never raises: what goes wrong is logged and undone.
 
     Returns:
         What takes everything back (the same as `deactivate`).
@@ -85,9 +85,10 @@ class _Activation:
         log.configure(self._settings.log_level)
         for problem in problems:
             logger.warning("%s", problem)
+        # Also where profiling is switched off: whoever sends the signal may not know, and it would end the process.
+        self._undo_report = report_signal.install(self._settings.report_signal, self._report)
         if not self._settings.enabled:
             return
-        self._undo_report = report_signal.install(self._settings.report_signal, self._report)
         provider = trace.get_tracer_provider()
         if isinstance(provider, trace.ProxyTracerProvider):
             logger.info("waiting for the application to set a tracer provider")
@@ -228,6 +229,8 @@ class _Activation:
     def _report(self) -> str:
         """Say how things stand, for whoever asks by a signal."""
         process = f"process {os.getpid()}, {threading.active_count()} threads"
+        if not self._settings.enabled:
+            return f"{process}: profiling is switched off"
         if self._provider is None:
             return f"{process}: waiting for a tracer provider, or profiling could not start"
         name, labels = self._identity()

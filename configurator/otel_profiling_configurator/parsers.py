@@ -22,8 +22,8 @@ MAX_HEADER = 4096
 """Longest header value and credential that we send, in characters. Servers refuse requests with more than 8 KiB or so of
 headers, and would refuse every upload."""
 
-_LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LABEL_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 
 def label_name(text: str) -> str:
@@ -35,7 +35,7 @@ def label_name(text: str) -> str:
     name = re.sub(r"[^A-Za-z0-9_]", "_", text.strip())
     if name[:1].isdigit():
         name = "_" + name
-    if not _LABEL_NAME.fullmatch(name) or not name.strip("_"):
+    if not re.fullmatch(_LABEL_NAME, name) or not name.strip("_"):
         raise ValueError("a label needs a name")
     if len(name) > MAX_NAME:
         raise ValueError(f"a label's name is no longer than {MAX_NAME} characters")
@@ -78,7 +78,7 @@ def address(text: str) -> str:
 
 def header_name(text: str) -> str:
     """Return the name of an HTTP header."""
-    if not _HEADER_NAME.fullmatch(text.strip()):
+    if not re.fullmatch(_HEADER_NAME, text.strip()):
         raise ValueError("not a header name")
     return text.strip()
 

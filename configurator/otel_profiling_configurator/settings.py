@@ -32,7 +32,7 @@ MAX_LABELS = 16
 _SHOWN_CHARACTERS = 80
 """How much of a bad value a warning quotes."""
 
-_CREDENTIALS = re.compile(r"//[^/]*@")
+_CREDENTIALS = r"//[^/]*@"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Settings:
     """What the environment asks for. Secrets are left out of ``repr``."""
 
     enabled: bool = True
-    """False: do nothing at all (``OTEL_SDK_DISABLED=true`` means that too)."""
+    """False: do nothing but report at the signal (``OTEL_SDK_DISABLED=true`` means that too)."""
     span_id_scope: Scope = Scope.ROOT
     span_name_scope: Scope = Scope.ROOT
     agent_enabled: bool = True
@@ -81,7 +81,7 @@ class Settings:
     @property
     def shown_server_address(self) -> str:
         """The server's address without the user and password that a URL may contain."""
-        return _CREDENTIALS.sub("//***@", self.server_address)
+        return re.sub(_CREDENTIALS, "//***@", self.server_address)
 
 
 class Reading(NamedTuple):

@@ -17,6 +17,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import SpanProcessor
 from otel_profiling_configurator import activate, deactivate
+from otel_profiling_configurator.native import native
 
 PLAIN, AGENT, PYROSCOPE_OTEL, OURS = "plain", "agent", "pyroscope-otel", "otel-profiling-distro"
 
@@ -65,6 +66,8 @@ class Ours(Configuration):
         os.environ["OTEL_PROFILING_ENABLED"] = "true"
         deactivate()  # what was activated when this was "false": nothing
         activate()
+        if native is None or native.mode() != "aliases":
+            raise RuntimeError("our agent did not start")
         self.provider: Any = trace.get_tracer_provider()
         for scope in tuple(self.provider._tracers):  # those that were made before us, where there usually are none
             self.provider.get_tracer(scope.name, scope.version, scope.schema_url, scope.attributes)
@@ -80,11 +83,12 @@ def start_agent(upload_interval: int) -> Callable[[], None]:
     """Start the profiler, as an application does that uses it alone; return what stops it."""
     import pyroscope
 
-    pyroscope.configure(
+    if not pyroscope.configure(
         application_name=os.environ["OTEL_SERVICE_NAME"],
         server_address=os.environ["OTEL_PROFILING_SERVER_ADDRESS"],
         upload_interval=upload_interval,
-    )
+    ):
+        raise RuntimeError("the agent did not start")
     return pyroscope.shutdown  # type: ignore[no-any-return] # untyped
 
 
@@ -106,7 +110,8 @@ SETTLING = 16
 """Requests before and after a switch: so that those that were begun before it have ended."""
 
 _present = Configuration(0)
-_entered = ""
+_entered = ("", 0)
+"""The present configuration, and between how many seconds it sends profiles."""
 _stop_agent: Callable[[], None] | None = None
 _served = 0
 _turns: Iterator[int] = iter(())
@@ -126,7 +131,7 @@ def enter(configuration: str, upload_interval: int = UPLOAD_SECONDS) -> None:
     if _stop_agent is not None:
         _stop_agent()
     _stop_agent = start_agent(upload_interval) if configuration in WITH_AGENT else None
-    _present, _entered = CONFIGURATIONS[configuration](upload_interval), configuration
+    _present, _entered = CONFIGURATIONS[configuration](upload_interval), (configuration, upload_interval)
     _present.enter()
     with trace.get_tracer("under-load").start_as_current_span("entered", Context()) as span:
         attributes: Any = getattr(span, "attributes", {})
@@ -137,7 +142,7 @@ def enter(configuration: str, upload_interval: int = UPLOAD_SECONDS) -> None:
 def turns(configurations: Sequence[str], requests: int) -> Iterator[int]:
     """Put this process into one configuration after the other, each for so many requests; yield when to go on, in requests."""
     for configuration in configurations:
-        if configuration != _entered:
+        if (configuration, UPLOAD_SECONDS_OF_TURNS) != _entered:
             _present.finish()
             yield SETTLING
             enter(configuration, UPLOAD_SECONDS_OF_TURNS)

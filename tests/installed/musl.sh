@@ -5,7 +5,7 @@
 #
 #   tests/installed/musl.sh WHEELS TREES [quick]
 #
-# With `quick` only accuracy, exits and injection.
+# With `quick` only accuracy, exits, how the sampler starts, and injection.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

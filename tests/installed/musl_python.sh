@@ -79,7 +79,8 @@ fetch() {
 [ -e "$root/static/lib/libssl.a" ] || (
     cd "$(fetch openssl)" &&
         ./Configure "linux-$(uname -m)" no-shared no-tests no-module no-afalgeng no-engine no-cmp no-cms no-dtls no-srp no-aria \
-            no-bf no-camellia no-cast no-idea no-rc2 no-rc5 no-seed no-sm2 no-sm4 no-gost --prefix="$root/static" --libdir=lib && make -j"$jobs" build_libs && make install_dev
+            no-bf no-camellia no-cast no-idea no-rc2 no-rc5 no-seed no-sm2 no-sm4 no-gost --prefix="$root/static" \
+            --libdir=lib && make -j"$jobs" build_libs && make install_dev
 )
 
 python=$(apt-cache -o "Dir::State::lists=$root/apt/lists" -o "Dir::Etc::sourcelist=$root/apt/sources.list" \

@@ -155,6 +155,16 @@ def running(environ, *before):
 
 
 @needs_proc
+def test_report_where_profiling_is_switched_off(receiver):
+    """The signal does not end the process, and the report says why there is nothing to report."""
+    variables = {"OTEL_PROFILING_REPORT_SIGNAL": "USR2", "OTEL_PROFILING_ENABLED": "false"}
+    with running(environment(receiver, **variables), bin_path("opentelemetry-instrument")) as process:
+        process.send_signal(signal.SIGUSR2)
+        said = process.stderr.readline()
+    assert "profiling is switched off" in said
+
+
+@needs_proc
 def test_running_process(receiver):
     """From outside: what is loaded in it, what it published, and whether its server takes profiles; no secret is shown.
 

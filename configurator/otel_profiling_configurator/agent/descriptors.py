@@ -5,7 +5,7 @@ writes into those, or ends because its own are gone. On Linux a thread can have 
 starts share. So the agent is started on such a thread. The application sees none of its descriptors, whatever it closes and
 whenever, and a fork takes none of them along. What the agent says on descriptor 2 goes into a pipe there, and is read by us.
 
-Where a table of its own can't be had (macOS, a Linux before 5.9 in a container that forbids ``unshare``), the agent's
+Where a table of its own can't be had (macOS, a container that allows neither ``close_range`` nor ``unshare``), the agent's
 descriptors are beside the application's, as those of any library.
 """
 

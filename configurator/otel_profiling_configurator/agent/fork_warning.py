@@ -22,7 +22,7 @@ from typing import Any
 HOOK = "at_fork_after_in_parent"
 """Name of the function of pyroscope-io's native module that warns."""
 
-_OF_CPYTHON = re.compile(r"This process \(pid=\d+\) is multi-threaded")
+_OF_CPYTHON = r"This process \(pid=\d+\) is multi-threaded"
 
 
 class _Once:
@@ -37,7 +37,7 @@ class _Once:
 
     def match(self, text: str) -> bool:
         """Return whether the text is that of the warning."""
-        if not _OF_CPYTHON.match(text):
+        if not re.match(_OF_CPYTHON, text):
             return False
         self.end()
         return True

@@ -26,10 +26,10 @@ _LAST = -100
 _FATAL = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM), getattr(signal, "SIGQUIT", signal.SIGTERM)}
 """Signals by which processes are told to end, and do where nobody handles them."""
 
-_HELPERS = re.compile(r"from [\w.]+\.(resource_tracker|semaphore_tracker) import main\b")
+_HELPERS = r"from [\w.]+\.(resource_tracker|semaphore_tracker) import main\b"
 """What Python is told to run in processes that only watch over others' resources: `multiprocessing`'s, and joblib's."""
 
-_FORK_SERVER = re.compile(r"from [\w.]+\.forkserver import main\b")
+_FORK_SERVER = r"from [\w.]+\.forkserver import main\b"
 """And in one that does nothing but fork."""
 
 _arranged: set[str] = set()
@@ -45,9 +45,9 @@ def only_forks() -> bool:
     return _runs(_FORK_SERVER)
 
 
-def _runs(code: re.Pattern[str]) -> bool:
+def _runs(code: str) -> bool:
     arguments = sys.orig_argv
-    return "-c" in arguments and any(code.match(argument) for argument in arguments[arguments.index("-c") + 1 :][:1])
+    return "-c" in arguments and any(re.match(code, argument) for argument in arguments[arguments.index("-c") + 1 :][:1])
 
 
 def in_children(begin: Callable[[], None], stop: Callable[[], None]) -> None:

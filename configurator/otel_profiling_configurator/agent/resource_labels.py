@@ -43,7 +43,7 @@ DEFAULT_RESOURCE_LABELS: Mapping[str, str] = {
 }
 """Those of them that are sent where nobody asks for others. An instance id only counts where `is_set_instance` says so."""
 
-_RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
+_RANDOM = r"(?i)[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 """A UUID that was drawn at random: one of version 4 (RFC 9562)."""
 
 UNKNOWN_SERVICE = "unknown_service"
@@ -65,7 +65,7 @@ def is_set_instance(instance: object, set_in_environment: str) -> bool:
         instance: The resource's attribute.
         set_in_environment: What ``OTEL_RESOURCE_ATTRIBUTES`` says of it; empty for nothing.
     """
-    return str(instance) == set_in_environment or not _RANDOM.fullmatch(str(instance))
+    return str(instance) == set_in_environment or not re.fullmatch(_RANDOM, str(instance))
 
 
 def static_labels(

@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-_REFUSED = re.compile(r"Sending Session failed (\d{3})\s*(.*)")
-_UNSENT = re.compile(r"Failed to send session: (.*)")
-_PANIC = re.compile(r"panicked at (.*)")
-_ENDED = re.compile(r"Backend shutdown error: (.*)")
-_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+# Compiled where they are used: most processes never need them, and at each start it would take a millisecond.
+_REFUSED = r"Sending Session failed (\d{3})\s*(.*)"
+_UNSENT = r"Failed to send session: (.*)"
+_PANIC = r"panicked at (.*)"
+_ENDED = r"Backend shutdown error: (.*)"
+_CREDENTIALS = r"//[^/@\s]*@"
 
 _SHOWN_CHARACTERS = 300
 """How much of a server's answer a warning quotes."""
@@ -64,21 +65,21 @@ def read(lines: Iterable[bytes]) -> Words:
     failures, panics, ends = [], [], []
     for raw in lines:
         line = raw.decode(errors="replace")
-        if refused := _REFUSED.search(line):
+        if refused := re.search(_REFUSED, line):
             status, answer = int(refused[1]), _shown(refused[2])
             failures.append(Failure(f"it answers {status}{answer and f' {answer}'}", _REMEDIES.get(status, _OTHER)))
-        elif unsent := _UNSENT.search(line):
+        elif unsent := re.search(_UNSENT, line):
             failures.append(Failure(_shown(unsent[1]), _UNREACHED))
-        elif panic := _PANIC.search(line):
+        elif panic := re.search(_PANIC, line):
             panics.append(_shown(panic[1]).rstrip(":"))
-        elif ended := _ENDED.search(line):
+        elif ended := re.search(_ENDED, line):
             ends.append(_shown(ended[1]))
     return Words(failures, panics, ends)
 
 
 def _shown(text: str) -> str:
     """Return the words of a stranger as a log line can have them: printable, no password, no longer than needed."""
-    text = _CREDENTIALS.sub("//***@", text.strip())
+    text = re.sub(_CREDENTIALS, "//***@", text.strip())
     if len(text) > _SHOWN_CHARACTERS:
         text = text[:_SHOWN_CHARACTERS] + "..."
     return ascii(text)[1:-1].replace("\\'", "'")
