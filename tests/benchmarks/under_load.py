@@ -306,7 +306,8 @@ def check(sink: Sink) -> None:
         RuntimeError: a configuration was not what it should have been.
     """
     labelled = sink.labelled()
-    if not sink.traces or not 0.2 < labelled < 0.9:  # two of the three that have an agent label the half of the work that is in spans
+    # Two of the three that have an agent label samples, and about half of the work is in spans.
+    if not sink.traces or not 0.2 < labelled < 0.9:
         raise RuntimeError(f"{sink.traces} exports of spans; {labelled:.0%} of the samples have a span's name")
 
 
