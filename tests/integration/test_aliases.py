@@ -150,3 +150,20 @@ def test_memory_that_can_not_be_read(run, error):
     assert "samples are labelled by thread (process_vm_readv is refused here)" in start
     assert "otel-profiling WARNING: " in warning
     assert "this system refuses process_vm_readv" in warning
+
+
+@pytest.mark.parametrize("seconds", ["0.0005", "0.004"])
+def test_functions_where_others_were(run, seconds):
+    """A sample names the function that ran: nothing of it was read for an earlier sample, when another one was in its place."""
+    app = run("made_functions.py", "10", seconds)
+    assert app.exit_code == 0, app.errors
+    inside = [sample for sample in app.samples if sample.stack and sample.stack[0].function.startswith("made_")]
+    samples = [(sample, sample.stack[0]) for sample in inside]
+    total = sum(sample.count for sample, _ in samples)
+    right = sum(
+        sample.count
+        for sample, frame in samples
+        if frame.function == sample.label("span_name") and frame.filename == f"{frame.function}.py"
+    )
+    assert total > 500
+    assert right >= 0.995 * total, f"{right} of {total}"

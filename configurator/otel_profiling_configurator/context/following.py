@@ -15,7 +15,7 @@ from ..context import labelling
 from ..guard import guarded, report
 from ..native import native, why_missing
 from ..spans.baggage_labels import BAGGAGE
-from ..spans.labels import CURRENT_SPAN, KEYS, NO_LABELS, SPAN_ATTRIBUTE, SpanLabels
+from ..spans.labels import CURRENT_SPAN, KEYS, NO_LABELS, SPAN_ATTRIBUTE
 from ..threads import by_thread
 from . import greenlets, python_form
 
@@ -43,7 +43,6 @@ def _install_native(variable: ContextVar[context_api.Context]) -> Callable[[], N
         variable,
         CURRENT_SPAN,
         SPAN_ATTRIBUTE,
-        SpanLabels,
         NO_LABELS,
         KEYS,
         BAGGAGE if labelling.baggage_is_labelled() else None,

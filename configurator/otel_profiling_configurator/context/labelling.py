@@ -41,7 +41,7 @@ def follow(context: Context) -> None:
     except AttributeError:
         values = NO_LABELS  # a span that is none of the API's, or no context at all
     pairs: Pairs = ()
-    if values is not NO_LABELS:
+    if values != NO_LABELS:
         pairs = tuple((key, value) for key, value in zip(KEYS, values, strict=True) if value)
         if _baggage_names:
             pairs += pairs_of_baggage(context.get(BAGGAGE))

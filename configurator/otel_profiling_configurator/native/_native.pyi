@@ -5,11 +5,12 @@ from typing import Any
 
 Pairs = tuple[tuple[str, str], ...]
 
+SpanLabels: type[Any]
+
 def start(
     variable: ContextVar[Any],
     span_key: object,
     labels_attribute: str,
-    labels_type: type,
     no_labels: tuple[str, ...],
     keys: tuple[str, ...],
     baggage_key: object,
@@ -35,6 +36,20 @@ def is_unseen() -> bool: ...
 def mode() -> str: ...
 def counts() -> tuple[int, int, int]: ...
 def writing() -> int: ...
+def annotate(tracer: object, span: object, name: object, context: object, kind: object, /) -> bool: ...
+def use_classes(
+    local_roots: dict[str, Any],
+    names: dict[str, str],
+    not_ours: object,
+    recorded: type,
+    unrecorded: type,
+    attributes: type,
+    server: object,
+    consumer: object,
+    commands: str,
+    profile_id: str,
+    /,
+) -> None: ...
 def on_greenlets(callback: Callable[[ModuleType], None] | None, /) -> None: ...
 def follow_greenlets(settrace: Callable[[Any], Any] | None, /) -> None: ...
 def exchange_tracer(tracer: Any, /) -> Any: ...

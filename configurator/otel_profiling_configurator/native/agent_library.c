@@ -70,6 +70,14 @@ agent_library_gave(uint64_t alias)
     return given_aliases_have(alias, atomic_load(&samples));
 }
 
+/* The sampler reads a thread's stack no more. */
+static void
+end_stack(void)
+{
+    being_read = NULL;
+    read_ahead_end();
+}
+
 /* The sampler begins a sample where it copies the pointer to the newest thread's state, and goes on with who holds the GIL: which is
  * of no use here. Whether this was one of the two. */
 static int
@@ -95,7 +103,7 @@ lead(const struct iovec *local, const struct iovec *remote)
     }
     head_address = remote->iov_base;
     atomic_fetch_add(&samples, 1);  /* the last one is over: the sampler may not have slept since */
-    being_read = NULL;
+    end_stack();
     first = cpu_clocks_choose(first);
     atomic_fetch_add(&samples, 1);
     has_waited = 1;
@@ -132,10 +140,13 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
         atomic_store(&thread->sample, sample);
         atomic_store(&thread->is_between, BETWEEN);
     }
-    uint64_t alias = atomic_load(&thread->alias);
-    if (alias != 0) {
-        memcpy(copy + id_at, &alias, sizeof alias);
+    uint64_t alias;
+    while ((alias = atomic_load(&thread->alias)) != 0) {
         given_aliases_note(alias, sample);
+        if (atomic_load(&thread->alias) == alias) {  /* else it may have been given up before it was noted */
+            memcpy(copy + id_at, &alias, sizeof alias);
+            break;
+        }
     }
     if (!is_first || atomic_load(&uses_clocks)) {
         being_read = thread;
@@ -147,7 +158,7 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
 static ssize_t
 give_up(int error)
 {
-    being_read = NULL;
+    end_stack();
     cpu_clocks_refund();
     errno = error;
     return -1;
@@ -164,7 +175,7 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
         errno = EFAULT;
         return -1;
     }
-    ssize_t copied = process_vm_readv(process, local, locals, remote, remotes, flags);
+    ssize_t copied = read_ahead_or_now(process, local, locals, remote, remotes, flags);
     if (being_read != NULL && atomic_load(&being_read->is_between) == LEFT) {
         return give_up(EFAULT);  /* the sampler was stopped in the middle, and what it has read since may be another span's */
     }
@@ -178,16 +189,21 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     if (locals != 1 || remotes != 1 || copied != (ssize_t)local->iov_len) {
         return copied;
     }
+    int is_state = 0;
     if (atomic_load(&uses_clocks) && has_slept) {
         const void *next;
         if (lead(local, remote)) {
             return copied;
         }
-        if (copied >= (ssize_t)sizeof(PyThreadState *) * 2 && cpu_clocks_next(remote->iov_base, &next)) {
+        is_state = copied >= (ssize_t)sizeof(PyThreadState *) * 2 && cpu_clocks_next(remote->iov_base, &next);
+        if (is_state) {
             memcpy((char *)local->iov_base + offsetof(PyThreadState, next), &next, sizeof next);
         }
     }
     give_alias(local, remote->iov_base, copied);
+    if (is_state) {
+        read_ahead_begin();
+    }
     return copied;
 }
 
@@ -198,7 +214,7 @@ sleep_between(clockid_t clock, int flags, const struct timespec *time, struct ti
         /* Between samples it sleeps until the next one is due, which takes as many nanoseconds only by chance: that costs one sample. */
         has_slept = time->tv_sec != 0 || time->tv_nsec != BEFORE_NEXT_SEARCH;
         atomic_fetch_add(&samples, 1);
-        being_read = NULL;
+        end_stack();
         if (has_slept && has_waited && atomic_load(&uses_clocks)) {
             has_waited = 0;
             return 0;  /* it sleeps where its sample begins */
@@ -360,7 +376,7 @@ agent_library_after_fork(void)
 {
     atomic_store(&writing, 0);
     atomic_store(&uses_clocks, 0);
-    being_read = NULL;
+    end_stack();
     is_sampler = has_slept = has_waited = reads_gil = 0;
 }
 

@@ -1,27 +1,13 @@
-/* Label sets: what samples are labelled with while a span is current, and the aliases that they have at the agent.
+/* Label sets: what samples are labelled with while a span is current.
  *
- * The agent keeps labels by thread id, and walks all labels of the process for each sample. So a label set is written there only
- * once, under an id of its own (an alias), when it first becomes current on a thread; and only some of those that are current
- * nowhere are left there, for threads and tasks that come back to them.
+ * One is made of the labels of a span, of the current baggage where that is labelled, and of the tags that the application gives its
+ * threads; it stays with the labels of its span, for whenever the span becomes current again.
  */
 
 #include "native.h"
 
-/* Label sets that stay at the agent although they are current nowhere: with three labels each, a few hundred for it to walk. */
-enum {KEPT = 64};
-
 /* Label sets of one span: with other baggage, or on threads that have tags. */
 enum {MOST_OF_A_SPAN = 8};
-
-/* Labels of a span itself: there are three. */
-enum {MOST_VALUES = 4};
-
-static struct {
-    LabelSet **sets;  /* that have an alias, owned */
-    Py_ssize_t count, room;
-    Py_ssize_t hand;  /* the next that is thought of giving up */
-    uint64_t last_alias;
-} at_agent;
 
 static PyTypeObject *label_set_type;
 
@@ -29,11 +15,12 @@ static void
 label_set_dealloc(LabelSet *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    Py_XDECREF(self->values);
+    for (int i = 0; i < VALUES; i++) {
+        Py_XDECREF(self->values[i]);
+    }
     Py_XDECREF(self->baggage);
     Py_XDECREF(self->own);
-    Py_XDECREF(self->pairs);
-    Py_XDECREF(self->span_context);
+    Py_XDECREF(self->others);
     thread_context_free(self->record);
     Py_XDECREF((PyObject *)self->next);
     PyObject_Free(self);
@@ -55,16 +42,36 @@ label_sets_init(void)
     return label_set_type == NULL ? -1 : 0;
 }
 
-static int
-append(PyObject *list, PyObject *key, PyObject *value)
+int
+label_set_next(const LabelSet *set, Py_ssize_t *place, PyObject **name, PyObject **value)
 {
-    return PyList_Append(list, key) < 0 || PyList_Append(list, value) < 0 ? -1 : 0;
+    while (*place < VALUES) {
+        Py_ssize_t i = (*place)++;
+        if (PyUnicode_GET_LENGTH(set->values[i]) > 0) {
+            *name = PyTuple_GET_ITEM(state.keys, i);
+            *value = set->values[i];
+            return 1;
+        }
+    }
+    Py_ssize_t i = 2 * (*place - VALUES);
+    if (set->others == NULL || i + 1 >= PyTuple_GET_SIZE(set->others)) {
+        return 0;
+    }
+    ++*place;
+    *name = PyTuple_GET_ITEM(set->others, i);
+    *value = PyTuple_GET_ITEM(set->others, i + 1);
+    return 1;
 }
 
-/* Whether a list of names and values has this name: a name that is there twice would stay twice. */
+/* Whether a label of a span, or one of a list of names and values, has this name: one that is there twice would stay twice. */
 static int
-has_name(PyObject *list, PyObject *name)
+has_name(const LabelSet *set, PyObject *list, PyObject *name)
 {
+    for (int i = 0; i < VALUES; i++) {
+        if (PyUnicode_GET_LENGTH(set->values[i]) > 0 && PyUnicode_Compare(PyTuple_GET_ITEM(state.keys, i), name) == 0) {
+            return 1;
+        }
+    }
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i += 2) {
         if (PyUnicode_Compare(PyList_GET_ITEM(list, i), name) == 0) {
             return 1;
@@ -75,91 +82,62 @@ has_name(PyObject *list, PyObject *name)
 
 /* Append a tuple of pairs; whatever is no pair of texts there is passed over. */
 static int
-append_pairs(PyObject *list, PyObject *pairs)
+append_pairs(const LabelSet *set, PyObject *list, PyObject *pairs)
 {
     for (Py_ssize_t i = 0; pairs != NULL && PyTuple_Check(pairs) && i < PyTuple_GET_SIZE(pairs); i++) {
         PyObject *pair = PyTuple_GET_ITEM(pairs, i);
         if (PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2 && PyUnicode_Check(PyTuple_GET_ITEM(pair, 0))
-            && PyUnicode_Check(PyTuple_GET_ITEM(pair, 1)) && !has_name(list, PyTuple_GET_ITEM(pair, 0))
-            && append(list, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1)) < 0) {
+            && PyUnicode_Check(PyTuple_GET_ITEM(pair, 1)) && !has_name(set, list, PyTuple_GET_ITEM(pair, 0))
+            && (PyList_Append(list, PyTuple_GET_ITEM(pair, 0)) < 0 || PyList_Append(list, PyTuple_GET_ITEM(pair, 1)) < 0)) {
             return -1;
         }
     }
     return 0;
 }
 
-/* Names and values of the values alone, as most label sets are made. */
-static PyObject *
-pairs_of_values(PyObject *values)
+/* Make the labels of a set's baggage and of the application's tags. */
+static int
+add_others(LabelSet *set)
 {
-    Py_ssize_t count = 0;
-    PyObject *found[2 * MOST_VALUES];
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(state.keys) && i < PyTuple_GET_SIZE(values) && i < MOST_VALUES; i++) {
-        PyObject *value = PyTuple_GET_ITEM(values, i);
-        if (PyUnicode_Check(value) && PyUnicode_GET_LENGTH(value) > 0) {
-            found[count++] = PyTuple_GET_ITEM(state.keys, i);
-            found[count++] = value;
-        }
+    PyObject *list = PyList_New(0), *of_baggage = NULL;
+    int status = list == NULL ? -1 : 0;
+    if (status == 0 && set->baggage != NULL) {
+        of_baggage = PyObject_CallOneArg(state.baggage_labels, set->baggage);
+        status = of_baggage == NULL ? -1 : append_pairs(set, list, of_baggage);
     }
-    PyObject *pairs = PyTuple_New(count);
-    for (Py_ssize_t i = 0; pairs != NULL && i < count; i++) {
-        PyTuple_SET_ITEM(pairs, i, Py_NewRef(found[i]));
+    if (status == 0 && (status = append_pairs(set, list, set->own)) == 0) {
+        set->others = PyList_AsTuple(list);
+        status = set->others == NULL ? -1 : 0;
     }
-    return pairs;
-}
-
-static PyObject *
-make_pairs(PyObject *values, PyObject *baggage, PyObject *own)
-{
-    if (baggage == NULL && own == NULL) {
-        return pairs_of_values(values);
-    }
-    PyObject *list = PyList_New(0), *of_baggage = NULL, *pairs = NULL;
-    if (list == NULL) {
-        return NULL;
-    }
-    PyObject *of_values = pairs_of_values(values);
-    int status = of_values == NULL ? -1 : PyList_SetSlice(list, 0, 0, of_values);
-    Py_XDECREF(of_values);
-    if (status < 0) {
-        goto done;
-    }
-    if (baggage != NULL) {
-        of_baggage = PyObject_CallOneArg(state.baggage_labels, baggage);
-        if (of_baggage == NULL) {
-            goto done;
-        }
-    }
-    if (append_pairs(list, of_baggage) == 0 && append_pairs(list, own) == 0) {
-        pairs = PyList_AsTuple(list);
-    }
-done:
     Py_XDECREF(of_baggage);
-    Py_DECREF(list);
-    return pairs;
+    Py_XDECREF(list);
+    return status;
 }
 
 static LabelSet *
-make_label_set(PyObject *values, PyObject *span_context, PyObject *baggage, PyObject *own)
+make_label_set(SpanLabels *labels, PyObject *baggage, PyObject *own)
 {
-    PyObject *pairs = make_pairs(values, baggage, own);
-    if (pairs == NULL) {
-        return NULL;
-    }
     LabelSet *set = PyObject_New(LabelSet, label_set_type);
     if (set == NULL) {
-        Py_DECREF(pairs);
         return NULL;
     }
-    set->values = Py_NewRef(values);
+    for (int i = 0; i < VALUES; i++) {
+        set->values[i] = Py_NewRef(labels->values[i]);
+    }
+    if (!labels->are_ids_known) {
+        labels->are_ids_known = span_ids_of(labels->span_context, &labels->ids);
+    }
+    set->ids = labels->ids;
     set->baggage = Py_XNewRef(baggage);
     set->own = Py_XNewRef(own);
-    set->pairs = pairs;
-    set->span_context = Py_XNewRef(span_context);
+    set->others = NULL;
     set->record = NULL;
     set->next = NULL;
     set->alias = 0;
     set->threads = set->is_used = 0;
+    if ((baggage != NULL || own != NULL) && add_others(set) < 0) {
+        Py_CLEAR(set);
+    }
     return set;
 }
 
@@ -175,39 +153,52 @@ baggage_in(PyObject *context)
     return baggage;
 }
 
-LabelSet *
-label_set_of(PyObject *labels, PyObject *context, PyObject *own)
+/* Whether a label set is made of what the labels of its span are now. */
+static int
+has_values_of(const LabelSet *set, const SpanLabels *labels)
 {
-    if (!Py_IS_TYPE(labels, (PyTypeObject *)state.labels_type)) {
+    return set->values[0] == labels->values[0] && set->values[1] == labels->values[1] && set->values[2] == labels->values[2];
+}
+
+/* Whether labels say anything: those of spans that are none of ours don't. A span without labels may still be told to readers. */
+static int
+are_any(const SpanLabels *labels)
+{
+    if (labels->values[0] == NULL) {
+        return 0;
+    }
+    int found = labels->span_context != NULL;
+    for (int i = 0; !found && i < VALUES; i++) {
+        found = PyUnicode_GET_LENGTH(labels->values[i]) > 0;
+    }
+    return found;
+}
+
+LabelSet *
+label_set_of(PyObject *object, PyObject *context, PyObject *own)
+{
+    SpanLabels *labels = (SpanLabels *)object;
+    if (!Py_IS_TYPE(object, span_labels_type) || !are_any(labels)) {
         return NULL;
     }
-    PyObject *values = *(PyObject **)((char *)labels + state.values_at);
-    if (values == NULL || values == state.no_labels || !PyTuple_Check(values)) {
-        return NULL;
-    }
-    LabelSet **slot = (LabelSet **)((char *)labels + state.label_set_at);
     PyObject *baggage = baggage_in(context);
     int count = 0;
-    for (LabelSet *set = *slot; set != NULL && set->values == values; set = set->next, count++) {
+    for (LabelSet *set = labels->sets; set != NULL && has_values_of(set, labels); set = set->next, count++) {
         if (set->baggage == baggage && set->own == own) {
             return (LabelSet *)Py_NewRef((PyObject *)set);
         }
     }
-    PyObject *span_context = *(PyObject **)((char *)labels + state.span_context_at);
-    Py_INCREF(values);  /* what makes baggage into text may be anybody's code, and change the labels */
-    Py_XINCREF(span_context);
-    LabelSet *set = make_label_set(values, span_context, baggage, own);
-    Py_XDECREF(span_context);
-    Py_DECREF(values);
+    LabelSet *set = make_label_set(labels, baggage, own);
     if (set == NULL) {
         return NULL;
     }
-    LabelSet *former = *slot;
-    if (count > 0 && count < MOST_OF_A_SPAN && former != NULL && former->values == values) {
+    /* What makes baggage into text may be anybody's code, and have changed the labels, or made a set of them. */
+    LabelSet *former = labels->sets;
+    if (count > 0 && count < MOST_OF_A_SPAN && former != NULL && has_values_of(former, labels)) {
         set->next = former;
         former = NULL;
     }
-    *slot = (LabelSet *)Py_NewRef((PyObject *)set);
+    labels->sets = (LabelSet *)Py_NewRef((PyObject *)set);
     Py_XDECREF((PyObject *)former);
     return set;
 }
@@ -215,34 +206,22 @@ label_set_of(PyObject *labels, PyObject *context, PyObject *own)
 PyObject *
 label_set_pairs(LabelSet *set)
 {
-    Py_ssize_t count = PyTuple_GET_SIZE(set->pairs) / 2;
-    PyObject *pairs = PyTuple_New(count);
-    for (Py_ssize_t i = 0; pairs != NULL && i < count; i++) {
-        PyObject *pair = PyTuple_Pack(2, PyTuple_GET_ITEM(set->pairs, 2 * i), PyTuple_GET_ITEM(set->pairs, 2 * i + 1));
-        if (pair == NULL) {
+    PyObject *pairs = PyList_New(0), *name, *value;
+    for (Py_ssize_t place = 0; pairs != NULL && label_set_next(set, &place, &name, &value);) {
+        PyObject *pair = PyTuple_Pack(2, name, value);
+        if (pair == NULL || PyList_Append(pairs, pair) < 0) {
             Py_CLEAR(pairs);
-            break;
         }
-        PyTuple_SET_ITEM(pairs, i, pair);
+        Py_XDECREF(pair);
     }
-    return pairs;
-}
-
-/* Write the labels of a set under an alias, or remove them; -1 with an exception of the agent's. */
-static int
-write_labels(PyObject *writer, uint64_t alias, PyObject *pairs)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); i += 2) {
-        if (agent_library_write(writer, alias, PyTuple_GET_ITEM(pairs, i), PyTuple_GET_ITEM(pairs, i + 1)) < 0) {
-            return -1;
-        }
-    }
-    return 0;
+    PyObject *result = pairs == NULL ? NULL : PyList_AsTuple(pairs);
+    Py_XDECREF(pairs);
+    return result;
 }
 
 /* Tell Python of the exception that is set, which goes no further, unless a signal handler of the application's raised it. */
-static void
-tell(void)
+void
+label_sets_tell(void)
 {
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
@@ -264,95 +243,6 @@ label_sets_clear_failure(void)
         PyErr_Clear();
         return 0;
     }
-    tell();
+    label_sets_tell();
     return PyErr_Occurred() ? -1 : 0;
-}
-
-static void
-remove_labels(uint64_t alias, PyObject *pairs)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); i += 2) {
-        if (agent_library_write(state.remove_tag, alias, PyTuple_GET_ITEM(pairs, i), PyTuple_GET_ITEM(pairs, i + 1)) < 0) {
-            PyErr_Clear();
-        }
-    }
-}
-
-static void
-give_up(Py_ssize_t place, int remove)
-{
-    LabelSet *set = at_agent.sets[place];
-    at_agent.sets[place] = at_agent.sets[--at_agent.count];
-    uint64_t alias = set->alias;
-    set->alias = 0;
-    if (remove) {
-        remove_labels(alias, set->pairs);
-    }
-    Py_DECREF(set);
-}
-
-/* Give up label sets until no more are kept than should be, but none that is current, was of use since the hand passed, or has
- * been given to a sample that may not be recorded yet. */
-static void
-make_room(void)
-{
-    for (Py_ssize_t looks = 2 * at_agent.count; at_agent.count >= KEPT && looks > 0; looks--) {
-        if (at_agent.hand >= at_agent.count) {
-            at_agent.hand = 0;
-        }
-        LabelSet *set = at_agent.sets[at_agent.hand];
-        if (set->threads == 0 && !set->is_used && !agent_library_gave(set->alias)) {
-            give_up(at_agent.hand, 1);
-            if (at_agent.count < 2 * KEPT) {
-                return;
-            }
-        }
-        else {
-            set->is_used = 0;
-            at_agent.hand++;
-        }
-    }
-}
-
-int
-label_set_register(LabelSet *set)
-{
-    make_room();
-    if (at_agent.count == at_agent.room) {
-        Py_ssize_t room = at_agent.room == 0 ? 2 * KEPT : 2 * at_agent.room;
-        LabelSet **sets = PyMem_Realloc(at_agent.sets, room * sizeof *sets);
-        if (sets == NULL) {
-            return -1;
-        }
-        at_agent.sets = sets;
-        at_agent.room = room;
-    }
-    uint64_t alias = ALIAS_BIT | ++at_agent.last_alias;
-    if (write_labels(state.add_tag, alias, set->pairs) < 0) {
-        tell();
-        PyErr_Clear();
-        remove_labels(alias, set->pairs);
-        return -1;
-    }
-    set->alias = alias;
-    at_agent.sets[at_agent.count++] = (LabelSet *)Py_NewRef((PyObject *)set);
-    return 0;
-}
-
-void
-label_sets_forget(int remove)
-{
-    while (at_agent.count > 0) {
-        give_up(at_agent.count - 1, remove);
-    }
-}
-
-void
-label_sets_count(Py_ssize_t *sets, Py_ssize_t *labels)
-{
-    *sets = at_agent.count;
-    *labels = 0;
-    for (Py_ssize_t i = 0; i < at_agent.count; i++) {
-        *labels += PyTuple_GET_SIZE(at_agent.sets[i]->pairs) / 2;
-    }
 }

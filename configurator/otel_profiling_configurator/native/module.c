@@ -4,35 +4,16 @@
 
 State state;
 
-/* Where the instances of a class keep a slot; -1 with an exception where it has none. */
-static int
-find_slot(PyObject *type, const char *name, Py_ssize_t *found)
-{
-    PyObject *descriptor = PyObject_GetAttrString(type, name);
-    if (descriptor == NULL) {
-        return -1;
-    }
-    int is_slot = PyType_Check(type) && Py_IS_TYPE(descriptor, &PyMemberDescr_Type);
-    if (is_slot) {
-        *found = ((PyMemberDescrObject *)descriptor)->d_member->offset;
-    }
-    else {
-        PyErr_Format(PyExc_TypeError, "%s is no slot", name);
-    }
-    Py_DECREF(descriptor);
-    return is_slot ? 0 : -1;
-}
-
 PyDoc_STRVAR(start_doc,
-"start(variable, span_key, labels_attribute, labels_type, no_labels, keys, baggage_key, baggage_labels, label_by_thread, failed, /)"
+"start(variable, span_key, labels_attribute, no_labels, keys, baggage_key, baggage_labels, label_by_thread, failed, /)"
 "\n--\n\nFollow the context that is current on each thread from now on.\n\n"
 "Raises:\n    RuntimeError: It is followed already, or can't be with this interpreter.");
 
 static PyObject *
 start(PyObject *module, PyObject *arguments)
 {
-    PyObject *variable, *span_key, *attribute, *type, *no_labels, *keys, *baggage_key, *baggage_labels, *by_thread, *failed;
-    if (!PyArg_ParseTuple(arguments, "O!OUOO!O!OOOO:start", &PyContextVar_Type, &variable, &span_key, &attribute, &type,
+    PyObject *variable, *span_key, *attribute, *no_labels, *keys, *baggage_key, *baggage_labels, *by_thread, *failed;
+    if (!PyArg_ParseTuple(arguments, "O!OUO!O!OOOO:start", &PyContextVar_Type, &variable, &span_key, &attribute,
                           &PyTuple_Type, &no_labels, &PyTuple_Type, &keys, &baggage_key, &baggage_labels, &by_thread, &failed)) {
         return NULL;
     }
@@ -40,15 +21,16 @@ start(PyObject *module, PyObject *arguments)
         PyErr_SetString(PyExc_RuntimeError, "contexts are followed already");
         return NULL;
     }
-    if (find_slot(type, "values", &state.values_at) < 0 || find_slot(type, "label_set", &state.label_set_at) < 0
-        || find_slot(type, "span_context", &state.span_context_at) < 0
-        || switches_install() < 0) {
+    if (PyTuple_GET_SIZE(keys) != VALUES || PyTuple_GET_SIZE(no_labels) != VALUES) {
+        PyErr_SetString(PyExc_TypeError, "keys and no_labels are those of a span's three labels");
+        return NULL;
+    }
+    if (switches_install() < 0) {
         return NULL;
     }
     Py_XSETREF(state.variable, Py_NewRef(variable));
     Py_XSETREF(state.span_key, Py_NewRef(span_key));
     Py_XSETREF(state.labels_attribute, Py_NewRef(attribute));
-    Py_XSETREF(state.labels_type, Py_NewRef(type));
     Py_XSETREF(state.no_labels, Py_NewRef(no_labels));
     Py_XSETREF(state.keys, Py_NewRef(keys));
     Py_XSETREF(state.baggage_key, Py_NewRef(baggage_key));
@@ -65,7 +47,7 @@ static void
 leave_aliases(int remove)
 {
     if (state.mode == ALIASES) {
-        label_sets_forget(remove);
+        aliases_forget(remove);
     }
     state.mode = NO_AGENT;
     threads_register();
@@ -289,7 +271,7 @@ static PyObject *
 counts(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     Py_ssize_t sets, labels;
-    label_sets_count(&sets, &labels);
+    aliases_count(&sets, &labels);
     return Py_BuildValue("nnn", threads_count(), sets, labels);
 }
 
@@ -336,12 +318,15 @@ execute(PyObject *module)
     }
     static int is_initialised;  /* the process's, however often the module is made */
     if (!is_initialised) {
-        if (label_sets_init() < 0 || threads_init() < 0) {
+        if (span_labels_init() < 0 || label_sets_init() < 0 || annotation_init() < 0 || threads_init() < 0) {
             return -1;
         }
         is_initialised = 1;
     }
-    return PyModule_AddFunctions(module, greenlets_methods);
+    if (PyModule_AddFunctions(module, greenlets_methods) < 0 || PyModule_AddFunctions(module, annotation_methods) < 0) {
+        return -1;
+    }
+    return PyModule_AddObjectRef(module, "SpanLabels", (PyObject *)span_labels_type);
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -1,13 +1,17 @@
 /* What the files of this module know of one another: one file a question.
  *
  *   module.c         what Python calls
- *   label_sets.c     label sets: what samples are labelled with, and the aliases that they have at the agent
+ *   annotation.c     whose a span's samples are, where that is as usual
+ *   span_labels.c    the labels of a span, which it leaves there
+ *   label_sets.c     label sets: what samples are labelled with
+ *   aliases.c        the aliases that label sets have at the agent
  *   threads.c        thread context records: which label set is current on each thread
  *   thread_context.c   the same for readers outside the process
  *   process_context.c  and the process's resource for them
  *   switches.c       who changes the current context, and when: then records follow
  *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
  *   agent_library.c  what the agent's library is given to read
+ *   read_ahead.c     what the sampler is about to read is copied at once
  *   given_aliases.c  which aliases samples were given of late
  *   cpu_clocks.c     which threads a sample is taken of
  *   clocked_threads.c  the threads there are, each with its CPU clock
@@ -46,15 +50,13 @@ typedef struct {
     PyObject *variable;          /* the context variable that holds OpenTelemetry's current context */
     PyObject *span_key;          /* of the current span in a context */
     PyObject *labels_attribute;  /* name of the attribute of a span that holds its labels */
-    PyObject *labels_type;       /* `SpanLabels` */
-    PyObject *no_labels;         /* its `values` where there are none */
-    PyObject *keys;              /* names of the labels in `values` */
+    PyObject *no_labels;         /* `SpanLabels.values` where there are none */
+    PyObject *keys;              /* names of the labels in there */
     PyObject *baggage_key;       /* of the baggage in a context; None where no label is made of it */
     PyObject *baggage_labels;    /* makes pairs of it */
     PyObject *label_by_thread;   /* writes pairs on the calling thread */
     PyObject *failed;            /* is told of the exception that is being handled */
     PyObject *add_tag, *remove_tag;  /* the agent's */
-    Py_ssize_t values_at, label_set_at, span_context_at;  /* slots of `SpanLabels` */
 } State;
 
 extern State state;
@@ -74,6 +76,43 @@ clock_nanoseconds(clockid_t clock)
     return clock_gettime(clock, &now) < 0 ? -1 : (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* -- annotation.c ------------------------------------------------------------------------------------------------------- */
+
+extern PyMethodDef annotation_methods[];
+int annotation_init(void);
+
+/* -- span_labels.c ------------------------------------------------------------------------------------------------------ */
+
+/* Labels of a span itself: trace_id, span_id, span_name. */
+enum {VALUES = 3};
+
+/* Places in OpenTelemetry's `SpanContext`, a tuple. */
+enum {TRACE_ID = 0, SPAN_ID = 1, TRACE_FLAGS = 3};
+
+typedef struct {
+    uint8_t trace_id[16], span_id[8], trace_flags;
+} SpanIds;
+
+struct LabelSet;
+
+/* What spans/labels.py says of `SpanLabels`; all references are owned, NULL for what is not there. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *owner, *trace_flags, *process, *serves, *keeps_name, *root, *span_context, *inheritors;
+    PyObject *values[VALUES];  /* texts, empty for a label that is missing; others take their place when a label changes */
+    PyObject *weak_references;
+    SpanIds ids;               /* what the span context says */
+    int are_ids_known;
+    struct LabelSet *sets;     /* made of it */
+} SpanLabels;
+
+extern PyTypeObject *span_labels_type;
+int span_labels_init(void);
+/* Empty ones, new; NULL with an exception. */
+SpanLabels *span_labels_new(void);
+/* What a span context, or NULL, says; returns whether it says something. */
+int span_ids_of(PyObject *span_context, SpanIds *ids);
+
 /* -- label_sets.c ------------------------------------------------------------------------------------------------------- */
 
 /* What readers outside the process are given for a label set, see thread_context.c. */
@@ -81,11 +120,11 @@ typedef struct ContextRecord ContextRecord;
 
 typedef struct LabelSet {
     PyObject_HEAD
-    PyObject *values;    /* what it is made of, told by identity: the labels of a span, */
+    PyObject *values[VALUES];  /* what it is made of, told by identity: the labels of a span, */
     PyObject *baggage;   /* the current baggage or NULL, */
     PyObject *own;       /* and the tags that the application gave the thread, or NULL */
-    PyObject *pairs;     /* name, value, name, value, ... */
-    PyObject *span_context;  /* of the span whose labels these are, owned; NULL where no id is to be told */
+    PyObject *others;    /* the labels made of the latter two: name, value, name, value, ...; NULL for none */
+    SpanIds ids;         /* of the span that readers outside are told of; zeros where no id is to be told */
     ContextRecord *record;   /* owned; NULL until it is first current while there may be readers */
     struct LabelSet *next;  /* another one of the same span; owned */
     uint64_t alias;      /* 0 while its labels are not at the agent */
@@ -101,14 +140,21 @@ int label_sets_init(void);
 LabelSet *label_set_of(PyObject *labels, PyObject *context, PyObject *own);
 /* Clear the exception that is set, unless it is what a signal handler of the application's raised here by chance; -1 then. */
 int label_sets_clear_failure(void);
-/* See to it that it has an alias; -1 after a failure of the agent, which has been told. */
-int label_set_register(LabelSet *set);
-/* Its pairs as a tuple of tuples, new. */
+/* Tell Python of the exception that is set, which goes no further, unless a signal handler of the application's raised it. */
+void label_sets_tell(void);
+/* The label at a place, which begins at 0 and is moved on, borrowed; 0 where none follows. */
+int label_set_next(const LabelSet *set, Py_ssize_t *place, PyObject **name, PyObject **value);
+/* Its labels as a tuple of tuples, new. */
 PyObject *label_set_pairs(LabelSet *set);
+
+/* -- aliases.c ---------------------------------------------------------------------------------------------------------- */
+
+/* See to it that a label set has an alias; -1 after a failure of the agent, which has been told. */
+int aliases_register(LabelSet *set);
 /* Take the aliases of all; with `remove`, their labels, too. */
-void label_sets_forget(int remove);
-/* How many are at the agent, and how many labels they have. */
-void label_sets_count(Py_ssize_t *sets, Py_ssize_t *labels);
+void aliases_forget(int remove);
+/* How many label sets are at the agent, and how many labels they have. */
+void aliases_count(Py_ssize_t *sets, Py_ssize_t *labels);
 
 /* -- threads.c ---------------------------------------------------------------------------------------------------------- */
 
@@ -208,6 +254,17 @@ uint64_t agent_library_writing(void);
 /* Let the samples of a thread have another alias from now on. */
 void agent_library_give(Thread *thread, uint64_t alias);
 void agent_library_after_fork(void);
+
+/* -- read_ahead.c ------------------------------------------------------------------------------------------------------- */
+
+struct iovec;
+/* A thread's stack begins to be read: copy all that was read of stacks lately. For the sampler's thread, as are the others. */
+void read_ahead_begin(void);
+/* It is read no more: what was copied is of the past. */
+void read_ahead_end(void);
+/* `process_vm_readv`, or the same from what was read ahead. */
+ssize_t read_ahead_or_now(pid_t process, const struct iovec *local, unsigned long locals, const struct iovec *remote,
+                          unsigned long remotes, unsigned long flags);
 
 /* -- given_aliases.c ---------------------------------------------------------------------------------------------------- */
 

@@ -83,49 +83,13 @@ thread_context_slot(void)
 }
 #endif
 
-static void
-put(uint8_t *bytes, uint64_t number)
-{
-    for (int i = 0; i < 8; i++) {
-        bytes[i] = (uint8_t)(number >> (56 - 8 * i));
-    }
-}
-
-/* Put the ids of a span into a record; where that can't be they stay 0, which says that there are none. */
-static void
-put_ids(ContextRecord *record, PyObject *span_context)
-{
-    enum {TRACE_ID, SPAN_ID, TRACE_FLAGS = 3};  /* places in OpenTelemetry's `SpanContext`, a tuple */
-    if (span_context == NULL || !PyTuple_Check(span_context) || PyTuple_GET_SIZE(span_context) <= TRACE_FLAGS) {
-        return;
-    }
-    PyObject *shift = PyLong_FromLong(64);
-    PyObject *high = shift == NULL ? NULL : PyNumber_Rshift(PyTuple_GET_ITEM(span_context, TRACE_ID), shift);
-    Py_XDECREF(shift);
-    if (high != NULL) {
-        uint64_t numbers[] = {
-            PyLong_AsUnsignedLongLongMask(high),
-            PyLong_AsUnsignedLongLongMask(PyTuple_GET_ITEM(span_context, TRACE_ID)),
-            PyLong_AsUnsignedLongLongMask(PyTuple_GET_ITEM(span_context, SPAN_ID)),
-        };
-        unsigned long flags = PyLong_AsUnsignedLongMask(PyTuple_GET_ITEM(span_context, TRACE_FLAGS));
-        if (!PyErr_Occurred()) {
-            put(record->trace_id, numbers[0]);
-            put(record->trace_id + 8, numbers[1]);
-            put(record->span_id, numbers[2]);
-            record->trace_flags = (uint8_t)flags;
-        }
-        Py_DECREF(high);
-    }
-    PyErr_Clear();
-}
-
 /* The index of an attribute's key; -1 for a label that is none. */
 static Py_ssize_t
 index_of(PyObject *key)
 {
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(context.keys) && i <= UINT8_MAX; i++) {
-        if (PyUnicode_Compare(PyTuple_GET_ITEM(context.keys, i), key) == 0) {
+        PyObject *known = PyTuple_GET_ITEM(context.keys, i);
+        if (known == key || PyUnicode_Compare(known, key) == 0) {
             return i;
         }
     }
@@ -134,12 +98,13 @@ index_of(PyObject *key)
 
 /* Append the labels that are attributes, long values cut between two characters; what does not fit is left out. */
 static void
-put_attributes(ContextRecord *record, PyObject *pairs)
+put_attributes(ContextRecord *record, const LabelSet *set)
 {
     size_t room = MOST - sizeof *record;
-    for (Py_ssize_t i = 0; i + 1 < PyTuple_GET_SIZE(pairs); i += 2) {
-        Py_ssize_t index = index_of(PyTuple_GET_ITEM(pairs, i)), size;
-        const char *value = index < 0 ? NULL : PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(pairs, i + 1), &size);
+    PyObject *key, *text;
+    for (Py_ssize_t next = 0; label_set_next(set, &next, &key, &text);) {
+        Py_ssize_t index = index_of(key), size;
+        const char *value = index < 0 ? NULL : PyUnicode_AsUTF8AndSize(text, &size);
         if (value == NULL) {
             PyErr_Clear();
             continue;
@@ -215,8 +180,10 @@ make(LabelSet *set)
         uint8_t bytes[MOST];
     } scratch;
     memset(&scratch, 0, sizeof scratch.record);
-    put_ids(&scratch.record, set->span_context);
-    put_attributes(&scratch.record, set->pairs);
+    memcpy(scratch.record.trace_id, set->ids.trace_id, sizeof scratch.record.trace_id);
+    memcpy(scratch.record.span_id, set->ids.span_id, sizeof scratch.record.span_id);
+    scratch.record.trace_flags = set->ids.trace_flags;
+    put_attributes(&scratch.record, set);
     scratch.record.valid = 1;
     size_t size = sizeof scratch.record + scratch.record.size;
     ContextRecord *record = malloc(size);

@@ -197,7 +197,7 @@ thread_switch(Thread *thread, LabelSet *set)
     thread->labelled = labels_begun;
     uint64_t alias = 0;
     Py_XINCREF((PyObject *)set);  /* what is called here may be an agent in Python, in tests */
-    if (set != NULL && state.mode == ALIASES && (set->alias != 0 || label_set_register(set) == 0)) {
+    if (set != NULL && state.mode == ALIASES && (set->alias != 0 || aliases_register(set) == 0)) {
         alias = set->alias;
         set->is_used = 1;
     }
@@ -225,7 +225,7 @@ threads_register(void)
     for (Thread *thread = all_records; thread != NULL; thread = thread->next_record) {
         LabelSet *set = thread->set;
         Py_XINCREF((PyObject *)set);
-        int has_alias = set != NULL && state.mode == ALIASES && (set->alias != 0 || label_set_register(set) == 0);
+        int has_alias = set != NULL && state.mode == ALIASES && (set->alias != 0 || aliases_register(set) == 0);
         atomic_store(&thread->alias, has_alias ? set->alias : 0);
         Py_XDECREF((PyObject *)set);
     }

@@ -10,13 +10,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import opentelemetry.context as context_api
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 
 from ..guard import is_of_signal_handler, report
 from . import local_roots
-from .labels import NO_SPAN, NOT_OURS, SAMPLED, SPAN_ATTRIBUTE, LabelRules, SpanLabels
+from .labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SAMPLED, SPAN_ATTRIBUTE, LabelRules, SpanLabels
 from .profile_id import set_profile_id
 from .renames import follow_renames, followed
 
@@ -79,6 +80,19 @@ def annotate(
         profile_id = labels.values[1] if rules.own_span_ids else ""
     if profile_id:
         set_profile_id(span, profile_id)
+
+
+def annotate_usual(rules: LabelRules, tracer: Any, span: Any, name: Any, context: Context | None, kind: object) -> None:
+    """Label `span`, which a tracer of the SDK has just started with these arguments."""
+    try:
+        parent_span: Any = (context_api.get_current() if context is None else context).get(CURRENT_SPAN, NO_SPAN)
+        parent = parent_span._otel_profiling_labels  # `NOT_OURS`, of the class, where the span is a remote one
+        command = tracer._instrumentation_scope._name == local_roots.COMMANDS
+        span_context = span._context
+    except Exception as error:  # noqa: BLE001 - a context that is none, another SDK's names
+        annotate_unusual(rules, tracer, span, name, context, kind, error)
+    else:
+        annotate(rules, span, span_context, name, kind, command, parent_span, parent)
 
 
 def find_parent(context: Context | None) -> tuple[Any, SpanLabels]:

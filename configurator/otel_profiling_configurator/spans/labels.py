@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sys
 import weakref
+from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, SpanContext, set_span_in_context
 
+from ..native import native
 from .scope import Scope
 
 TRACE_ID = "trace_id"
@@ -60,57 +62,64 @@ def label_value(text: object) -> str:
     return value.encode("utf-8", "replace")[:MAX_VALUE_BYTES].decode("utf-8", "ignore")
 
 
-class SpanLabels:
-    """The labels of one span, or of a local root span and all descendants that label nothing of their own.
+if TYPE_CHECKING or native is None:
 
-    `values` is replaced, never changed, when a label changes: whoever wrote it on a thread can tell by identity that it is
-    out of date, and still knows exactly what to remove.
-    """
+    class SpanLabels:
+        """The labels of one span, or of a local root span and all descendants that label nothing of their own.
 
-    # No `__init__`: it would double the time that it takes to make one, and every root span makes one. So what makes one sets
-    # the first five; the others stay empty where they have nothing to say.
-    owner: int
-    """Id of the span they are made for; descendants may hold them too."""
-    trace_flags: int
-    """The span's; a descendant that is sampled where it isn't, or the other way round, has labels of its own."""
-    values: Values
-    process: object
-    """The process in which children of the span are its descendants (`local_roots.this_process`); None if they are in none."""
-    serves: bool
-    """Whether the span, or one above it in this process, is of the kind ``SERVER`` or ``CONSUMER``."""
-    keeps_name: bool
-    root: SpanLabels
-    span_context: SpanContext
-    """Of the span that readers outside the process are told of, sampled or not: the local root, or by the scope the owner."""
-    label_set: object
-    """The native module's: set and read there only."""
-    __slots__ = (
-        "__weakref__",
-        "_inheritors",
-        "keeps_name",
-        "label_set",
-        "owner",
-        "process",
-        "root",
-        "serves",
-        "span_context",
-        "trace_flags",
-        "values",
-    )
+        The native module has the same class, which costs less. There is no `__init__`: what makes one sets the first five, and
+        the others stay empty where they have nothing to say.
+        """
 
-    def rename(self, name: str) -> None:
-        """Follow a new name of the span these labels were made for, if it is that span's name that they have."""
-        if not hasattr(self, "keeps_name"):
-            for labels in (self, *getattr(self, "_inheritors", ())):
-                trace_id, span_id, _ = labels.values
-                labels.values = (trace_id, span_id, name)
+        owner: int
+        """Id of the span they are made for; descendants may hold them too."""
+        trace_flags: int
+        """The span's; a descendant that is sampled where it isn't, or the other way round, has labels of its own."""
+        values: Values
+        """Others take their place when a label changes: whoever wrote them on a thread still knows exactly what to remove."""
+        process: object
+        """In which children of the span are its descendants (`local_roots.this_process`); None if they are in none."""
+        serves: bool
+        """Whether the span, or one above it in this process, is of the kind ``SERVER`` or ``CONSUMER``."""
+        keeps_name: bool
+        """There where they don't follow the name of their own span."""
+        root: SpanLabels
+        """Those of the local root; not there on those themselves, which would be a reference cycle."""
+        span_context: SpanContext
+        """Of the span that readers outside the process are told of, sampled or not: the root's, or by the scope its own."""
+        inheritors: weakref.WeakSet[SpanLabels]
+        """Those of descendants that follow the name of these."""
+        __slots__ = (
+            "__weakref__",
+            "inheritors",
+            "keeps_name",
+            "owner",
+            "process",
+            "root",
+            "serves",
+            "span_context",
+            "trace_flags",
+            "values",
+        )
 
-    def inherit(self, labels: SpanLabels) -> None:
-        """Have `labels`, a descendant's, follow the name of these instead of their own span's."""
-        labels.keeps_name = True
-        if not hasattr(self, "_inheritors"):
-            self._inheritors = weakref.WeakSet[SpanLabels]()
-        self._inheritors.add(labels)
+else:
+    SpanLabels = native.SpanLabels
+
+
+def rename(labels: SpanLabels, name: str) -> None:
+    """Have labels follow a new name of the span they were made for, if it is that span's name that they have."""
+    if not hasattr(labels, "keeps_name"):
+        for each in (labels, *getattr(labels, "inheritors", ())):
+            trace_id, span_id, _ = each.values
+            each.values = (trace_id, span_id, name)
+
+
+def _inherit(labels: SpanLabels, root: SpanLabels) -> None:
+    """Have the labels of a descendant follow the name of the local root's instead of their own span's."""
+    labels.keeps_name = True
+    if not hasattr(root, "inheritors"):
+        root.inheritors = weakref.WeakSet[SpanLabels]()
+    root.inheritors.add(labels)
 
 
 def span_labels(owner: int, trace_flags: int, values: Values, process: object = None, serves: bool = False) -> SpanLabels:
@@ -154,14 +163,15 @@ class LabelRules:
         """Whether descendants own the ``span_id`` that they are labelled with."""
         self._span_names = span_name_scope is not Scope.NONE
         self._own_span_names = span_name_scope is Scope.ALL
-        self._names: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        """Names of spans that have been seen, to labels."""
         self.descendants_share = not (self.own_span_ids or self._own_span_names)
         """Whether a descendant's labels are its local root's, so that both can hold the same object."""
 
     def of_local_root(self, span_context: SpanContext, name: str, process: object = None, serves: bool = False) -> SpanLabels:
         """Return the labels of a local root span; see `SpanLabels` for what is not a rule but a fact about the span."""
         try:
-            name = self._names[name]
+            name = self.names[name]
         except (KeyError, TypeError):
             name = self._name_label(name)
         labels = SpanLabels()  # `span_labels` spelt out
@@ -183,8 +193,8 @@ class LabelRules:
     def _name_label(self, name: object) -> str:
         """Return the label ``span_name``, and remember it: spans have few names, that is what makes them names."""
         label = label_value(name) if self._span_names else ""
-        if type(name) is str and len(name) <= _SHORT and len(self._names) < _FEW:
-            self._names[name] = label
+        if type(name) is str and len(name) <= _SHORT and len(self.names) < _FEW:
+            self.names[name] = label
         return label
 
     def of_descendant(self, parent: SpanLabels, span_context: SpanContext, name: object, process: object = None) -> SpanLabels:
@@ -199,11 +209,11 @@ class LabelRules:
             id_label = _to_bytes(span_id, 8).hex() if self.own_span_ids else root_id
         name_label = label_value(name) if self._own_span_names else root_name
         labels = span_labels(span_id, trace_flags, (trace_label, id_label, name_label), process, parent.serves)
-        labels.root = root  # not on the root itself: that would be a reference cycle
+        labels.root = root
         if self.own_span_ids:
             labels.span_context = span_context
         elif self._span_ids and hasattr(root, "span_context"):  # one by another provider's scopes may have none
             labels.span_context = root.span_context
         if not self._own_span_names:
-            root.inherit(labels)
+            _inherit(labels, root)
         return labels

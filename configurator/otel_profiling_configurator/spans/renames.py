@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry.trace import NonRecordingSpan, Span
 
 from ..guard import report
-from .labels import NOT_OURS, SPAN_ATTRIBUTE, SpanLabels, label_value
+from .labels import NOT_OURS, SPAN_ATTRIBUTE, SpanLabels, label_value, rename
 
 _OURS = "_otel_profiling"
 """Attribute that marks an `update_name` of ours, or of another import of this package."""
@@ -83,6 +83,6 @@ def _renamed(span: Span, name: str) -> None:
     if span_context.trace_flags.sampled and type(span) is NonRecordingSpan:
         return  # what a tracer that is switched off made of its parent: nothing of that name is exported
     # The SDK ignores a new name for an ended span; a span that is not recorded has no name to read back.
-    labels.rename(label_value(getattr(span, "name", name)))
+    rename(labels, label_value(getattr(span, "name", name)))
     if _relabel is not None:
         _relabel()

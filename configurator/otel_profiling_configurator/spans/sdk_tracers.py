@@ -14,18 +14,20 @@ from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import Any
 
-import opentelemetry.context as context_api
+import opentelemetry.sdk.trace as sdk_trace
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import Tracer as SdkTracer
-from opentelemetry.trace import INVALID_SPAN, Link, NonRecordingSpan, Span, SpanKind
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind
 from opentelemetry.util.types import Attributes
 
 from ..guard import report
+from ..native import native
 from . import local_roots, renames
-from .annotation import TRACE_FLAGS, annotate, annotate_unusual, annotating_any
-from .labels import CURRENT_SPAN, NO_SPAN, NOT_OURS, SPAN_ATTRIBUTE, LabelRules
-from .local_roots import COMMANDS
+from .annotation import annotate_usual, annotating_any
+from .labels import NOT_OURS, PROFILE_ID_ATTRIBUTE, SPAN_ATTRIBUTE, LabelRules
+from .scope import Scope
 
 _OURS = "_otel_profiling_scopes"
 """Attribute that marks a `start_span` of ours, or of another import of this package: a list of the scopes of its rules, empty
@@ -40,7 +42,7 @@ def install(rules: LabelRules) -> Callable[[], None]:
     original = vars(SdkTracer)["start_span"]
     if scopes_of(original) is not None:
         return _nothing
-    annotating, stop = _annotating(original, rules)
+    annotating, stop = _annotating(original, rules, _natively(rules))
     SdkTracer.start_span = annotating  # type: ignore[method-assign]
     # Remote parents have no labels, and an exception for each of them would cost more than the rest. Not on their base class:
     # there it would hide the labels behind spans that others wrap around the SDK's, and look up in those (as logfire's).
@@ -76,19 +78,24 @@ def shadow_of(tracer: Any, rules: LabelRules) -> MethodType | None:
     if getattr(bound, "__func__", None) is not vars(SdkTracer)["start_span"]:
         return None
     original = bound.__func__ if scopes_of(bound) is None else bound.__wrapped__
-    return MethodType(_annotating(original, rules)[0], tracer)
+    return MethodType(_annotating(original, rules, _nothing)[0], tracer)
 
 
-def _annotating(original: Callable[..., Span], rules: LabelRules) -> tuple[Callable[..., Span], Callable[[], None]]:
-    """Return `original`, a tracer's `start_span`, with what labels its spans, and what ends that."""
+def _annotating(
+    original: Callable[..., Span], rules: LabelRules, annotated: Callable[..., bool | None]
+) -> tuple[Callable[..., Span], Callable[[], None]]:
+    """Return `original`, a tracer's `start_span`, with what labels its spans, and what ends that.
+
+    Args:
+        original: The SDK's own.
+        rules: Which labels spans get.
+        annotated: Labels a span, and tells whether it has.
+    """
     local_roots.follow_forks()
     for span_class in (SdkSpan, NonRecordingSpan):
         if span_class not in renames.followed:
             renames.follow_renames(span_class)
-    shares = rules.descendants_share
-    server, consumer = SpanKind.SERVER, SpanKind.CONSUMER
-    begin: Callable[..., None] = annotate
-    begin_unusual: Callable[..., None] = annotate_unusual
+    begin: Callable[..., None] = annotate_usual
 
     def start_span(  # arguments are the API's, passed on by position: the cheapest call
         self: Any,
@@ -105,38 +112,38 @@ def _annotating(original: Callable[..., Span], rules: LabelRules) -> tuple[Calla
             self, name, context, kind, attributes, links, start_time, record_exception, set_status_on_exception
         )
         try:
-            try:
-                current = context_api.get_current() if context is None else context
-                parent_span: Any = current.get(CURRENT_SPAN, NO_SPAN)
-                parent = parent_span._otel_profiling_labels  # `NOT_OURS`, of the class, where the span is a remote one
-                command = self._instrumentation_scope._name == COMMANDS
-                # The usual descendant. It would come to the same in `annotate`.
-                if (
-                    shares
-                    and parent.process is local_roots.this_process
-                    and parent.trace_flags == span._context[TRACE_FLAGS]
-                    and span is not INVALID_SPAN  # of somebody's who is below us: everybody shares it
-                    and (parent.serves or (kind is not server and kind is not consumer))
-                    and not command
-                ):
-                    span._otel_profiling_labels = parent
-                    return span
-                span_context = span._context
-            except Exception as error:  # noqa: BLE001 - a context that is none, another SDK's names
-                begin_unusual(rules, self, span, name, context, kind, error)
-            else:
-                begin(rules, span, span_context, name, kind, command, parent_span, parent)
+            if not annotated(self, span, name, context, kind):
+                begin(rules, self, span, name, context, kind)
         except Exception:  # noqa: BLE001 - called from inside the application's start_span
             report("annotate a span")
         return span
 
     def stop() -> None:
-        nonlocal shares, begin, begin_unusual
-        shares, begin, begin_unusual = False, _nothing, _nothing
+        nonlocal annotated, begin
+        annotated = begin = _nothing
 
     if _arguments(original) != _arguments(start_span):  # to take any arguments, as below, would double what we cost
         return marked(annotating_any(original, rules), rules), _nothing
     return marked(functools.wraps(original)(start_span), rules), stop
+
+
+def _natively(rules: LabelRules) -> Callable[..., bool | None]:
+    """Return what labels the usual spans in C, by the usual scopes, and tells whether it has."""
+    if native is None or rules.scopes != (Scope.ROOT.value, Scope.ROOT.value):
+        return _nothing
+    native.use_classes(
+        vars(local_roots),
+        rules.names,
+        NOT_OURS,
+        getattr(sdk_trace, "_Span", SdkSpan),  # what its tracers make (1.30 to 1.45 at least)
+        NonRecordingSpan,
+        BoundedAttributes,
+        SpanKind.SERVER,
+        SpanKind.CONSUMER,
+        local_roots.COMMANDS,
+        PROFILE_ID_ATTRIBUTE,
+    )
+    return native.annotate
 
 
 def _arguments(function: Callable[..., Any]) -> tuple[Any, ...]:

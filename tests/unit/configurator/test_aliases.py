@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import ctypes
 import gc
+import random
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from otel_profiling_configurator import guard
 from otel_profiling_configurator.context import following as following_module
 from otel_profiling_configurator.context import labelling
 from otel_profiling_configurator.native import native, why_missing
-from otel_profiling_configurator.spans.labels import KEYS
+from otel_profiling_configurator.spans.labels import KEYS, rename
 from otel_profiling_configurator.threads.os_threads import get_ident
 
 from ...c_functions import called_by
@@ -32,7 +33,7 @@ ALIAS = 1 << 63
 """What every alias has and no thread's id."""
 
 MOST = 64
-"""Label sets that stay at the agent although they are current on no thread, as ``label_sets.c`` has it."""
+"""Label sets that stay at the agent although they are current on no thread, as ``aliases.c`` has it."""
 
 
 class Library:
@@ -150,6 +151,35 @@ def test_label_set_is_written_once(library: Library) -> None:
     assert native.counts()[1:] == (4, 4 * len(KEYS))
 
 
+def test_name_that_many_spans_have(library: Library) -> None:
+    """It stays at the agent when one span's label set takes the place of another's: two labels are exchanged, not three."""
+    contexts = [context_with(root_labels("GET /", 0x100 + number)) for number in range(MOST + 20)]
+    visit(*contexts[:MOST])
+    calls = library.calls
+    visit(*contexts[MOST:])
+    assert library.calls - calls == 20 * 4
+    ids = {labels["span_id"] for labels in library.sets()}
+    assert len(ids) == MOST
+    assert ids >= {f"{0x100 + MOST + number:016x}" for number in range(20)}
+    assert all(labels == expected(TRACE, int(labels["span_id"], 16), "GET /") for labels in library.sets())
+
+
+def test_names_in_turns(library: Library) -> None:
+    """Whatever takes the place of what, a label set has its own labels, and no others, while it is current and after."""
+    generator = random.Random(5)  # noqa: S311 - nothing is to be kept secret
+    for number in range(10 * MOST):
+        name = f"GET /{generator.randrange(3)}"
+        labels = root_labels(name, 0x100 + number)
+        if generator.random() < 0.1:
+            labels.values = ("", "", labels.values[2])
+        token = context_api.attach(context_with(labels))
+        usual = expected(TRACE, 0x100 + number, name) if labels.values[0] else {"span_name": name}
+        assert usual in library.sets()
+        assert native.counts()[2] == library.count()
+        context_api.detach(token)
+    assert not [labels for labels in library.sets() if " and " in "".join(labels.values())]
+
+
 def test_label_that_is_missing(library: Library) -> None:
     """Is not written; a label set without any is none."""
     labels = root_labels("named")
@@ -165,7 +195,7 @@ def test_span_that_gets_another_name(library: Library) -> None:
     """Has a label set of its own under its new name."""
     labels = root_labels("GET")
     token = context_api.attach(context_with(labels))
-    labels.rename("GET /users")
+    rename(labels, "GET /users")
     labelling.refresh()
     assert expected(TRACE, SPAN, "GET /users") in library.sets()
     context_api.detach(token)

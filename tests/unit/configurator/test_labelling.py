@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, set_span_in_context
 from otel_profiling_configurator.context import labelling
-from otel_profiling_configurator.spans.labels import CURRENT_SPAN, SPAN_ATTRIBUTE, LabelRules
+from otel_profiling_configurator.spans.labels import CURRENT_SPAN, SPAN_ATTRIBUTE, LabelRules, rename
 from otel_profiling_configurator.spans.scope import Scope
 
 from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context
@@ -91,7 +91,7 @@ def test_labels_that_changed(following: Tags) -> None:
     """A refresh finds the new name, and the former one is removed exactly as it was added."""
     labels = root_labels("GET")
     token = attach(context_with(labels))
-    labels.rename("GET /users")
+    rename(labels, "GET /users")
     assert following.current() == expected(TRACE, SPAN, "GET")
     labelling.refresh()
     assert following.current() == expected(TRACE, SPAN, "GET /users")
@@ -104,7 +104,7 @@ def test_labels_that_changed_while_another_span_was_current(following: Tags) -> 
     labels = root_labels("GET")
     outer = attach(context_with(labels))
     inner = attach(A)
-    labels.rename("GET /users")
+    rename(labels, "GET /users")
     assert following.current() == LABELS_OF_A
     detach(inner)
     assert following.current() == expected(TRACE, SPAN, "GET /users")
@@ -115,7 +115,7 @@ def test_labels_that_another_thread_changed(following: Tags) -> None:
     """Nothing is changed on this thread until it switches; then the former labels are removed as they were added."""
     labels = root_labels("GET")
     token = attach(context_with(labels))
-    on_a_thread(lambda: labels.rename("GET /users"))
+    on_a_thread(lambda: rename(labels, "GET /users"))
     assert following.current() == expected(TRACE, SPAN, "GET")
     detach(token)
     assert following.current() == {}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.trace import SpanContext, TraceFlags
-from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES, LabelRules, label_value
+from otel_profiling_configurator.spans.labels import MAX_VALUE_BYTES, LabelRules, label_value, rename
 from otel_profiling_configurator.spans.scope import Scope
 
 from .fakes import SPAN, TRACE, expected, span_context
@@ -97,7 +97,7 @@ def test_renamed_root(ids: Scope, names: Scope, sampled: bool) -> None:
     child = rules.of_descendant(root, span_context(CHILD, sampled=sampled), "query")
     grandchild = rules.of_descendant(child, span_context(GRANDCHILD, sampled=sampled), "row")
     before = [labels(root), labels(child), labels(grandchild)]
-    root.rename("GET /users")
+    rename(root, "GET /users")
     shared = {} if names is Scope.ALL else {"span_name": "GET /users"}
     assert [labels(root), labels(child), labels(grandchild)] == [
         {**before[0], "span_name": "GET /users"},
@@ -113,7 +113,7 @@ def test_renamed_child_in_scope_all(ids: Scope) -> None:
     root = rules.of_local_root(span_context(), "GET /")
     child = rules.of_descendant(root, span_context(CHILD), "query")
     grandchild = rules.of_descendant(child, span_context(GRANDCHILD), "row")
-    child.rename("query users")
+    rename(child, "query users")
     assert [labels(of)["span_name"] for of in (root, child, grandchild)] == ["GET /", "query users", "row"]
 
 
@@ -121,7 +121,7 @@ def test_renamed_values() -> None:
     """The old values stay what they were, as an object of their own: whoever wrote them must remove exactly those."""
     root = LabelRules().of_local_root(span_context(), "old")
     before = root.values
-    root.rename("new")
+    rename(root, "new")
     assert root.values is not before
     assert before[2] == "old"
 
@@ -129,9 +129,9 @@ def test_renamed_values() -> None:
 def test_renamed_to_nothing() -> None:
     """An empty name is no label, and a later one is a label again."""
     root = LabelRules().of_local_root(span_context(), "GET /")
-    root.rename("")
+    rename(root, "")
     assert labels(root) == expected(TRACE, SPAN, None)
-    root.rename("GET /")
+    rename(root, "GET /")
     assert labels(root) == expected(TRACE, SPAN, "GET /")
 
 
@@ -142,7 +142,7 @@ def test_descendants_that_are_gone() -> None:
     descendants = [weakref.ref(rules.of_descendant(root, span_context(span_id), "query")) for span_id in range(1, 100)]
     gc.collect()
     assert {descendant() for descendant in descendants} == {None}
-    root.rename("GET /users")
+    rename(root, "GET /users")
 
 
 @pytest.mark.parametrize(("trace_id", "span_id"), [(1, 1), ((1 << 128) - 1, (1 << 64) - 1)], ids=["leading zeroes", "all bits"])

@@ -19,7 +19,7 @@ import pytest
 from otel_profiling_configurator.context import following as following_module
 from otel_profiling_configurator.context import labelling
 from otel_profiling_configurator.native import native, why_missing
-from otel_profiling_configurator.spans.labels import KEYS, NO_LABELS, SpanLabels
+from otel_profiling_configurator.spans.labels import KEYS, NO_LABELS
 
 from ...c_functions import METHODS, all_functions, definition_of, function_of
 from .fakes import Tags, context_with, in_span, name_of, on_a_thread, root_labels, run_prepared, skip_if_pure
@@ -46,7 +46,6 @@ def arguments(**changed: Any) -> tuple[Any, ...]:
         "variable": contextvars.ContextVar("variable"),
         "span_key": "span",
         "labels_attribute": "labels",
-        "labels_type": SpanLabels,
         "no_labels": NO_LABELS,
         "keys": KEYS,
         "baggage_key": None,
@@ -74,8 +73,8 @@ class TestStart:
             ({"labels_attribute": 5}, TypeError),
             ({"no_labels": list(NO_LABELS)}, TypeError),
             ({"keys": None}, TypeError),
-            ({"labels_type": object}, AttributeError),
-            ({"labels_type": type("Other", (), {"values": 1, "label_set": 2})}, TypeError),
+            ({"keys": (*KEYS, "more")}, TypeError),
+            ({"no_labels": ()}, TypeError),
         ],
         ids=str,
     )

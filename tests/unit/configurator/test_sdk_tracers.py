@@ -32,8 +32,9 @@ ORIGINAL = inspect.unwrap(SdkTracer.start_span)
 
 
 @pytest.fixture
-def installed() -> Iterator[None]:
-    """Spans of all tracers are annotated; afterwards the SDK's classes are as they were."""
+def installed(following: Tags) -> Iterator[None]:
+    """Spans of all tracers are annotated, in C where that follows; afterwards the SDK's classes are as they were."""
+    assert following is not None
     before = [vars(owner).get(name) for owner, name in PATCHED]
     undo = sdk_tracers.install(LabelRules())
     yield
