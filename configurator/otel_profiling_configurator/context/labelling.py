@@ -16,7 +16,7 @@ from ..guard import report
 from ..native import native
 from ..spans import renames
 from ..spans.baggage_labels import BAGGAGE, baggage_labels
-from ..spans.labels import CURRENT_SPAN, KEYS, NO_LABELS, NO_SPAN
+from ..spans.labels import CURRENT_SPAN, KEYS, NO_SPAN, NOT_OURS
 from ..threads import by_thread
 from ..threads.by_thread import Pairs, TagWriter
 from ..threads.os_threads import get_ident
@@ -37,12 +37,12 @@ def follow(context: Context) -> None:
     """Label the calling thread, in Python, for the span of this context. Never raises what is ours."""
     try:
         span: Any = context.get(CURRENT_SPAN, NO_SPAN)
-        values = span._otel_profiling_labels.values
+        labels = span._otel_profiling_labels
     except AttributeError:
-        values = NO_LABELS  # a span that is none of the API's, or no context at all
+        labels = NOT_OURS  # a span that is none of the API's, or no context at all
     pairs: Pairs = ()
-    if values != NO_LABELS:
-        pairs = tuple((key, value) for key, value in zip(KEYS, values, strict=True) if value)
+    if labels.owner:
+        pairs = tuple((key, value) for key, value in zip(KEYS, labels.values, strict=True) if value)
         if _baggage_names:
             pairs += pairs_of_baggage(context.get(BAGGAGE))
     by_thread.label(pairs)

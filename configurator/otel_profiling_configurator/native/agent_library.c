@@ -65,16 +65,19 @@ static _Thread_local Thread *being_read;    /* whose stack the sampler has begun
 static _Thread_local int copies_left;       /* until its top is read */
 
 int
-agent_library_gave(uint64_t alias)
+agent_library_gave(uint64_t alias, unsigned long within)
 {
-    return given_aliases_have(alias, atomic_load(&samples));
+    return given_aliases_have(alias, atomic_load(&samples), within);
 }
 
 /* The sampler reads a thread's stack no more. */
 static void
 end_stack(void)
 {
-    being_read = NULL;
+    if (being_read != NULL) {
+        atomic_store(&being_read->is_between, 0);
+        being_read = NULL;
+    }
     read_ahead_end();
 }
 
@@ -168,12 +171,21 @@ static ssize_t
 read_and_replace(pid_t process, const struct iovec *local, unsigned long locals, const struct iovec *remote,
                  unsigned long remotes, unsigned long flags)
 {
-    is_sampler = 1;
+    const void *next_state;
+    if (!is_sampler) {
+        is_sampler = 1;
+        end_stack();  /* of another agent's */
+    }
     if (locals == 1 && remotes == 1 && remote->iov_base == atomic_load_explicit(&modules, memory_order_relaxed)) {
         /* It looks for a thread's name, and does not find that of an alias, every time anew: hundreds of copies, and the name is
          * not asked for. */
         errno = EFAULT;
         return -1;
+    }
+    int is_state = atomic_load(&uses_clocks) && has_slept && locals == 1 && remotes == 1
+                   && cpu_clocks_next(remote->iov_base, &next_state);
+    if (is_state) {
+        end_stack();  /* the stack before this one; a state is never read ahead */
     }
     ssize_t copied = read_ahead_or_now(process, local, locals, remote, remotes, flags);
     if (being_read != NULL && atomic_load(&being_read->is_between) == LEFT) {
@@ -189,16 +201,11 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     if (locals != 1 || remotes != 1 || copied != (ssize_t)local->iov_len) {
         return copied;
     }
-    int is_state = 0;
-    if (atomic_load(&uses_clocks) && has_slept) {
-        const void *next;
-        if (lead(local, remote)) {
-            return copied;
-        }
-        is_state = copied >= (ssize_t)sizeof(PyThreadState *) * 2 && cpu_clocks_next(remote->iov_base, &next);
-        if (is_state) {
-            memcpy((char *)local->iov_base + offsetof(PyThreadState, next), &next, sizeof next);
-        }
+    if (atomic_load(&uses_clocks) && has_slept && !is_state && lead(local, remote)) {
+        return copied;
+    }
+    if (is_state && copied >= (ssize_t)(offsetof(PyThreadState, next) + sizeof next_state)) {
+        memcpy((char *)local->iov_base + offsetof(PyThreadState, next), &next_state, sizeof next_state);
     }
     give_alias(local, remote->iov_base, copied);
     if (is_state) {
@@ -381,15 +388,13 @@ agent_library_after_fork(void)
 }
 
 #else
-
 const char *agent_library_use(PyObject *add_tag) { return "this platform has no process_vm_readv"; }
 int agent_library_use_clocks(int64_t period) { return 0; }
 void agent_library_leave(void) {}
-int agent_library_gave(uint64_t alias) { return 0; }
+int agent_library_gave(uint64_t alias, unsigned long within) { return 0; }
 int agent_library_is_unseen(void) { return 0; }
 int agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value) { return 0; }
 uint64_t agent_library_writing(void) { return 0; }
 void agent_library_give(Thread *thread, uint64_t alias) { atomic_store(&thread->alias, alias); }
 void agent_library_after_fork(void) {}
-
 #endif

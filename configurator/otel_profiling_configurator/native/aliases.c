@@ -30,54 +30,62 @@ write_labels(uint64_t alias, const LabelSet *set, PyObject *but)
     return 0;
 }
 
-/* The same for removing them; whatever the agent raises, the others are removed. */
-static void
+/* The same for removing them; returns how many can't be, whatever the agent says of it. */
+static int
 remove_labels(uint64_t alias, const LabelSet *set, PyObject *but)
 {
     PyObject *name, *value;
+    int failures = 0;
     for (Py_ssize_t place = 0; label_set_next(set, &place, &name, &value);) {
         if (value != but && agent_library_write(state.remove_tag, alias, name, value) < 0) {
             PyErr_Clear();
+            failures++;
         }
     }
+    return failures;
 }
 
-/* Take a label set off the list of those at the agent; returned owned, with its alias, under which its labels are still there. */
-static LabelSet *
+/* A label set that was at the agent, where its labels still are, under an alias that is its own no more. */
+typedef struct {
+    LabelSet *set;  /* owned; NULL for none */
+    uint64_t alias;
+} Former;
+
+static Former
 take_off(Py_ssize_t place)
 {
-    LabelSet *set = at_agent.sets[place];
+    Former former = {at_agent.sets[place], at_agent.sets[place]->alias};
     at_agent.sets[place] = at_agent.sets[--at_agent.count];
-    return set;
+    former.set->alias = 0;
+    return former;
 }
 
 static void
-give_up(LabelSet *set, int remove)
+give_up(Former former, int remove)
 {
-    uint64_t alias = set->alias;
-    set->alias = 0;
     if (remove) {
-        remove_labels(alias, set, NULL);
+        remove_labels(former.alias, former.set, NULL);
     }
-    Py_DECREF(set);
+    Py_DECREF(former.set);  /* and of baggage, perhaps, which may be anything */
 }
 
 /* Give up label sets until no more are kept than should be, but none that is current, was of use since the hand passed, or has
- * been given to a sample that may not be recorded yet. Returns the last one of these, owned, whose labels are still at the agent. */
-static LabelSet *
+ * been given to a sample that may not be recorded yet. Returns the last one of these. */
+static Former
 make_room(void)
 {
-    LabelSet *last = NULL;
+    Former last = {NULL, 0};
     for (Py_ssize_t looks = 2 * at_agent.count; at_agent.count >= KEPT && looks > 0; looks--) {
         if (at_agent.hand >= at_agent.count) {
             at_agent.hand = 0;
         }
         LabelSet *set = at_agent.sets[at_agent.hand];
-        if (set->threads == 0 && !set->is_used && !agent_library_gave(set->alias)) {
-            if (last != NULL) {
-                give_up(last, 1);
-            }
+        if (set->threads == 0 && !set->is_used && !agent_library_gave(set->alias, SAMPLES_TO_RECORD)) {
+            Former before = last;
             last = take_off(at_agent.hand);
+            if (before.set != NULL) {
+                give_up(before, 1);
+            }
             if (at_agent.count < 2 * KEPT) {
                 break;
             }
@@ -107,40 +115,54 @@ grow(void)
     return 0;
 }
 
-/* The label that a set takes over from a former one: routes have few names, so that the name of the span often stays. */
+/* The label that a set takes over from a former one, with its alias: routes have few names, so that the name of the span often stays.
+ * Not where a sample may still be recorded: without labels it says less than it could, with another span's it would be wrong. */
 static PyObject *
-name_in_common(const LabelSet *former, const LabelSet *set)
+name_in_common(Former former, const LabelSet *set)
 {
     PyObject *name = set->values[VALUES - 1];
-    int is_same = former != NULL && former->values[VALUES - 1] == name && former->others == NULL && set->others == NULL;
-    return is_same && PyUnicode_GET_LENGTH(name) > 0 ? name : NULL;
+    if (former.set == NULL || former.set->values[VALUES - 1] != name || former.set->others != NULL || set->others != NULL
+        || PyUnicode_GET_LENGTH(name) == 0 || agent_library_gave(former.alias, MOST_SAMPLES_TO_RECORD)) {
+        return NULL;
+    }
+    return name;
+}
+
+/* Have the labels of a set, in place of a former one's, be at the agent; the alias, 0 after a failure, which has been told. */
+static uint64_t
+write_in_place_of(Former former, const LabelSet *set)
+{
+    PyObject *stays = name_in_common(former, set);
+    if (former.set != NULL && remove_labels(former.alias, former.set, stays) > 0 && stays != NULL) {
+        remove_labels(former.alias, former.set, NULL);  /* what can't be removed is left behind, for nobody */
+        stays = NULL;
+    }
+    uint64_t alias = stays != NULL ? former.alias : ALIAS_BIT | ++at_agent.last_alias;
+    if (write_labels(alias, set, stays) < 0) {
+        label_sets_tell();
+        PyErr_Clear();
+        remove_labels(alias, set, NULL);
+        return 0;
+    }
+    return alias;
 }
 
 int
 aliases_register(LabelSet *set)
 {
-    if (grow() < 0) {
-        return -1;
-    }
-    LabelSet *former = make_room();
-    PyObject *stays = name_in_common(former, set);
-    uint64_t alias = stays != NULL ? former->alias : ALIAS_BIT | ++at_agent.last_alias;
-    if (former != NULL) {
-        uint64_t alias_of_former = former->alias;
-        former->alias = 0;
-        remove_labels(alias_of_former, former, stays);
-    }
-    if (write_labels(alias, set, stays) < 0) {
-        label_sets_tell();
-        PyErr_Clear();
+    Former former = make_room();
+    uint64_t alias = write_in_place_of(former, set);
+    /* What was called meanwhile, an agent in Python or what an object of the baggage does in the end, may have registered it, too. */
+    if (alias != 0 && (set->alias != 0 || grow() < 0)) {
         remove_labels(alias, set, NULL);
-        Py_XDECREF((PyObject *)former);
-        return -1;
+        alias = 0;
     }
-    Py_XDECREF((PyObject *)former);  /* until here it kept the text that is at the agent */
-    set->alias = alias;
-    at_agent.sets[at_agent.count++] = (LabelSet *)Py_NewRef((PyObject *)set);
-    return 0;
+    if (alias != 0) {
+        set->alias = alias;
+        at_agent.sets[at_agent.count++] = (LabelSet *)Py_NewRef((PyObject *)set);
+    }
+    Py_XDECREF((PyObject *)former.set);  /* until here it kept the text that is at the agent */
+    return set->alias != 0 ? 0 : -1;
 }
 
 void

@@ -189,6 +189,7 @@ annotate_span(PyObject *tracer, PyObject *span, PyObject *name, PyObject *contex
     outcome = find_parent(context == Py_None ? NULL : context, &parent);
     PyObject *process = PyDict_GetItemWithError(known.local_roots, at_process);
     if (outcome != DONE || process == NULL) {
+        outcome = outcome == FAILED ? FAILED : LEFT_TO_PYTHON;
         goto done;
     }
     int may_serve = kind == known.server || kind == known.consumer;
@@ -225,11 +226,14 @@ annotate(PyObject *module, PyObject *const *arguments, Py_ssize_t count)
         outcome = annotate_span(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]);
     }
     if (outcome != DONE && PyErr_Occurred()) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError) && !PyErr_ExceptionMatches(PyExc_TypeError)
-            && !PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyObject *type, *error, *traceback;
+        PyErr_Fetch(&type, &error, &traceback);
+        if (traceback != NULL) {
+            PyErr_Restore(type, error, traceback);  /* Python code was run after all, and perhaps a signal handler */
             return NULL;
         }
-        PyErr_Clear();  /* something is not what it is in the releases that are known */
+        Py_XDECREF(type);
+        Py_XDECREF(error);  /* something is not what it is in the releases that are known */
     }
     return PyBool_FromLong(outcome == DONE);
 }

@@ -6,10 +6,6 @@
 
 #include "native.h"
 
-/* Samples by which one is recorded, however busy the processors are, as agent_library.c counts them: by the clocks each two or three
- * times. */
-enum {SAMPLES_TO_RECORD = 6};
-
 enum {GIVEN = 256};
 
 static struct {
@@ -22,22 +18,27 @@ void
 given_aliases_note(uint64_t alias, unsigned long sample)
 {
     unsigned count = atomic_load(&given_count);  /* there is one sampler */
+    if (count > 0 && atomic_load(&given[(count - 1) % GIVEN].alias) == alias
+        && atomic_load(&given[(count - 1) % GIVEN].sample) == sample) {
+        return;  /* a thread that is sampled for several periods at once */
+    }
     atomic_store(&given[count % GIVEN].sample, sample);
     atomic_store(&given[count % GIVEN].alias, alias);
     atomic_store(&given_count, count + 1);
 }
 
 int
-given_aliases_have(uint64_t alias, unsigned long now)
+given_aliases_have(uint64_t alias, unsigned long now, unsigned long within)
 {
     unsigned count = atomic_load(&given_count);
     for (unsigned i = 1; i <= GIVEN; i++) {  /* the latest first */
-        if (now - atomic_load(&given[(count - i) % GIVEN].sample) > SAMPLES_TO_RECORD) {
+        uint64_t other = atomic_load(&given[(count - i) % GIVEN].alias);
+        if (other == alias) {
+            return (long)(now - atomic_load(&given[(count - i) % GIVEN].sample)) <= (long)within;
+        }
+        if (other == 0 || (long)(now - atomic_load(&given[(count - i) % GIVEN].sample)) > (long)within) {
             return 0;
         }
-        if (atomic_load(&given[(count - i) % GIVEN].alias) == alias) {
-            return 1;
-        }
     }
-    return 0;
+    return 1;  /* it may be among those before */
 }

@@ -160,25 +160,19 @@ has_values_of(const LabelSet *set, const SpanLabels *labels)
     return set->values[0] == labels->values[0] && set->values[1] == labels->values[1] && set->values[2] == labels->values[2];
 }
 
-/* Whether labels say anything: those of spans that are none of ours don't. A span without labels may still be told to readers. */
+/* Whether labels are those of a span of ours, even if they are none: its baggage may be labelled, and readers are told of it. */
 static int
-are_any(const SpanLabels *labels)
+are_ours(const SpanLabels *labels)
 {
-    if (labels->values[0] == NULL) {
-        return 0;
-    }
-    int found = labels->span_context != NULL;
-    for (int i = 0; !found && i < VALUES; i++) {
-        found = PyUnicode_GET_LENGTH(labels->values[i]) > 0;
-    }
-    return found;
+    const int has_name = labels->values[VALUES - 1] != NULL && PyUnicode_GET_LENGTH(labels->values[VALUES - 1]) > 0;
+    return has_name || (labels->values[0] != NULL && labels->owner != NULL && PyObject_IsTrue(labels->owner) == 1);
 }
 
 LabelSet *
 label_set_of(PyObject *object, PyObject *context, PyObject *own)
 {
     SpanLabels *labels = (SpanLabels *)object;
-    if (!Py_IS_TYPE(object, span_labels_type) || !are_any(labels)) {
+    if (!Py_IS_TYPE(object, span_labels_type) || !are_ours(labels)) {
         return NULL;
     }
     PyObject *baggage = baggage_in(context);

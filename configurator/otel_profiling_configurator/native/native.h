@@ -245,8 +245,11 @@ int agent_library_use_clocks(int64_t period);
 void agent_library_leave(void);
 /* Write a label, or remove it, for whoever has this alias. */
 int agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value);
-/* Whether a sample of late was given this alias, so that it may not have been recorded yet. */
-int agent_library_gave(uint64_t alias);
+/* Samples by which one is recorded on a busy machine, and by which it is on any, counted as agent_library.c does: by the clocks each two
+ * or three times. */
+enum {SAMPLES_TO_RECORD = 6, MOST_SAMPLES_TO_RECORD = 100};
+/* Whether one of the last samples, so many, may have been given this alias. */
+int agent_library_gave(uint64_t alias, unsigned long within);
 /* Whether threads have run for so long that the agent should have been seen to read one of their states, and was not. */
 int agent_library_is_unseen(void);
 /* The alias that labels are being written for on the calling thread; 0 for none. */
@@ -270,8 +273,8 @@ ssize_t read_ahead_or_now(pid_t process, const struct iovec *local, unsigned lon
 
 /* The sampler has given an alias to this sample. For the sampler's thread. */
 void given_aliases_note(uint64_t alias, unsigned long sample);
-/* Whether a sample was given this alias so lately that it may not have been recorded yet, now that this one is taken. */
-int given_aliases_have(uint64_t alias, unsigned long now);
+/* Whether a sample may have been given this alias within so many before the one that is taken now. */
+int given_aliases_have(uint64_t alias, unsigned long now, unsigned long within);
 
 /* -- cpu_clocks.c ------------------------------------------------------------------------------------------------------- */
 

@@ -55,6 +55,31 @@ set_values(SpanLabels *self, PyObject *values, void *closure)
     return 0;
 }
 
+/* A copy of a span is labelled as it is. */
+static PyObject *
+deepcopy(PyObject *self, PyObject *memo)
+{
+    return Py_NewRef(self);
+}
+
+/* In another process it is none of ours. */
+static PyObject *
+reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *module = PyImport_ImportModule("otel_profiling_configurator.spans.labels");
+    PyObject *function = module == NULL ? NULL : PyObject_GetAttrString(module, "labels_elsewhere");
+    PyObject *result = function == NULL ? NULL : Py_BuildValue("(O())", function);
+    Py_XDECREF(module);
+    Py_XDECREF(function);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"__deepcopy__", deepcopy, METH_O, "Return these labels."},
+    {"__reduce__", reduce, METH_NOARGS, "Have them be none where they are unpickled."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMemberDef members[] = {
     {"owner", T_OBJECT_EX, offsetof(SpanLabels, owner), 0, NULL},
     {"trace_flags", T_OBJECT_EX, offsetof(SpanLabels, trace_flags), 0, NULL},
@@ -75,6 +100,7 @@ static PyGetSetDef computed[] = {
 
 static PyType_Slot slots[] = {
     {Py_tp_dealloc, span_labels_dealloc},
+    {Py_tp_methods, methods},
     {Py_tp_members, members},
     {Py_tp_getset, computed},
     {Py_tp_doc, "The labels of one span, see `otel_profiling_configurator.spans.labels`."},

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
@@ -102,6 +103,14 @@ if TYPE_CHECKING or native is None:
             "values",
         )
 
+        def __deepcopy__(self, memo: object) -> SpanLabels:
+            """Return these labels: a copy of a span is labelled as it is."""
+            return self
+
+        def __reduce__(self) -> tuple[Callable[[], SpanLabels], tuple[()]]:
+            """Have them be none where they are unpickled: in another process."""
+            return labels_elsewhere, ()
+
 else:
     SpanLabels = native.SpanLabels
 
@@ -141,6 +150,11 @@ SPAN_ATTRIBUTE = "_otel_profiling_labels"
 
 NOT_OURS = span_labels(0, False, NO_LABELS)
 """Labels of every span that we did not start: an API-only one, or another provider's."""
+
+
+def labels_elsewhere() -> SpanLabels:
+    """Return the labels that a span has in a process which it was pickled for."""
+    return NOT_OURS
 
 
 class _NoSpan:

@@ -164,6 +164,15 @@ def test_name_that_many_spans_have(library: Library) -> None:
     assert all(labels == expected(TRACE, int(labels["span_id"], 16), "GET /") for labels in library.sets())
 
 
+def test_removal_that_fails(library: Library) -> None:
+    """A label set in whose place something is left behind gets an alias of its own, and its labels only."""
+    visit(*(context_with(root_labels("GET /", 0x100 + number)) for number in range(MOST)))
+    library.fails_at = 1
+    visit(context_with(root_labels("GET /", 0x200)))
+    assert expected(TRACE, 0x200, "GET /") in library.sets()
+    assert native.counts()[1] == MOST
+
+
 def test_names_in_turns(library: Library) -> None:
     """Whatever takes the place of what, a label set has its own labels, and no others, while it is current and after."""
     generator = random.Random(5)  # noqa: S311 - nothing is to be kept secret

@@ -12,8 +12,10 @@ from otel_profiling_configurator import guard
 from otel_profiling_configurator.context import following as following_module
 from otel_profiling_configurator.context import labelling
 from otel_profiling_configurator.spans.baggage_labels import BAGGAGE, MAX_CHARACTERS, baggage_labels
+from otel_profiling_configurator.spans.labels import LabelRules
+from otel_profiling_configurator.spans.scope import Scope
 
-from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels
+from .fakes import SPAN, TRACE, Tags, context_with, expected, on_a_thread, root_labels, span_context
 
 NAMES = {"tenant": "tenant", "load.test": "load_test"}
 SPAN_LABELS = expected(TRACE, SPAN, "GET /")
@@ -56,6 +58,15 @@ def test_outside_spans(tags: Tags) -> None:
     token = attach(set_baggage("tenant", "acme", Context()))
     assert tags.current() == {}
     detach(token)
+
+
+def test_span_without_labels(tags: Tags) -> None:
+    """Its baggage is labelled all the same: it is a span of ours, which no scope gives a label."""
+    labels = LabelRules(Scope.NONE, Scope.NONE).of_local_root(span_context(sampled=False), "GET /")
+    token = attach(set_baggage("tenant", "acme", context_with(labels)))
+    assert tags.current() == {"tenant": "acme"}
+    detach(token)
+    assert tags.current() == {}
 
 
 def test_other_baggage_in_the_same_span(tags: Tags) -> None:

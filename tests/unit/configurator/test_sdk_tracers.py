@@ -148,6 +148,19 @@ def test_pickled_without_us() -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_span_that_is_copied() -> None:
+    """A copy in this process is labelled as it is; in another process, where it may be unpickled, it is none of ours."""
+    tracer = tracer_of(ALWAYS_OFF)
+    span = tracer.start_span("GET /")
+    with use_span(span):
+        copied, elsewhere = copy.deepcopy(span), pickle.loads(pickle.dumps(span))  # noqa: S301 - of our own making
+    assert pairs_of(copied) == pairs_of(span) == {"span_name": "GET /"}
+    assert pairs_of(elsewhere) is None
+    assert pairs_of(tracer.start_span("query", set_span_in_context(copied, Context()))) == {"span_name": "GET /"}
+    assert pairs_of(tracer.start_span("query", set_span_in_context(elsewhere, Context()))) == {"span_name": "query"}
+
+
+@pytest.mark.usefixtures("installed")
 def test_tracer_of_a_wrapped_provider() -> None:
     """It is left as it is: its class does what the wrapper would."""
     inner: Any = tracer_of()
