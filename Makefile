@@ -83,7 +83,7 @@ integration: $(VENV)/ready
 	$(VENV)/bin/pytest $(PROCESSES) tests/integration
 
 NATIVE_TESTS := $(addprefix tests/unit/configurator/test_,native.py aliases.py contexts.py following.py greenlets.py baggage_labels.py \
-	thread_context.py process_context.py)
+	thread_context.py process_context.py annotation.py sdk_tracers.py)
 ASAN := build/asan-$(TAG)
 TSAN := build/tsan-$(TAG)
 REFLEAK := build/refleak

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import copy
 import gc
+import pickle
 import sys
 import threading
 from collections.abc import Callable
@@ -15,9 +17,13 @@ from typing import Any
 
 import opentelemetry.context as context_api
 from opentelemetry.baggage import set_baggage
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 from otel_profiling_configurator.context import following, labelling
 from otel_profiling_configurator.native import native, why_missing
+from otel_profiling_configurator.spans import sdk_tracers
 from otel_profiling_configurator.spans.labels import LabelRules
 
 ROUNDS, WARM, TIMES = 12, 6, 200
@@ -25,6 +31,13 @@ ROUNDS, WARM, TIMES = 12, 6, 200
 
 ALLOWED = 20
 """References that a round may end with more than another one; a leak of one a repetition is ten times as many."""
+
+
+REMOTE = set_span_in_context(NonRecordingSpan(SpanContext(1, 2, True, TraceFlags(TraceFlags.SAMPLED))), Context())
+
+SAMPLED, UNSAMPLED = (
+    TracerProvider(sampler=sampler, shutdown_on_exit=False).get_tracer("refleak") for sampler in (ALWAYS_ON, ALWAYS_OFF)
+)
 
 
 class Writer:
@@ -63,6 +76,30 @@ def own_tags() -> None:
     native.own_tags()
     native.set_own_tags(())
     context_api.detach(token)
+
+
+def spans() -> None:
+    """Those that are usual, and some that are not."""
+    for tracer in (SAMPLED, UNSAMPLED):
+        for context in (Context(), REMOTE, set_span_in_context(SAMPLED.start_span("GET /", Context()), Context())):
+            with tracer.start_as_current_span("GET /", context, SpanKind.SERVER) as span:
+                span.update_name("GET /items")
+                tracer.start_span("query").end()
+                tracer.start_span("never seen", kind=SpanKind.CONSUMER).end()
+
+
+def copies() -> None:
+    with UNSAMPLED.start_as_current_span("GET /", Context()) as span:
+        copy.deepcopy(span)
+        pickle.loads(pickle.dumps(span))  # noqa: S301 - of our own making
+
+
+def bad_input() -> None:
+    for span in (None, NonRecordingSpan(None), NonRecordingSpan((1, 2, False, "3", None, True))):  # type: ignore[arg-type] # on purpose
+        native.annotate(SAMPLED, span, "GET /", Context(), None)
+        native.annotate(None, span, "GET /", Context(), None)
+    with contextlib.suppress(TypeError):
+        native.SpanLabels().values = ("a", "b", 5)
 
 
 def threads() -> None:
@@ -112,7 +149,9 @@ def main() -> None:
     results = [check(start_and_stop)]
     undo, _ = following.install()
     labelling.agent_started(Writer(), aliases=True)
-    results += [check(case) for case in (attach_and_detach, run_contexts, own_tags, threads, agents)]
+    undo_spans = sdk_tracers.install(LabelRules())
+    results += [check(case) for case in (attach_and_detach, run_contexts, own_tags, spans, copies, bad_input, threads, agents)]
+    undo_spans()
     undo()
     undo_labels()
     sys.exit(not all(results))
