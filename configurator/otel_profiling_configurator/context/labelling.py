@@ -16,7 +16,7 @@ from ..guard import report
 from ..native import native
 from ..spans import renames
 from ..spans.baggage_labels import BAGGAGE, baggage_labels
-from ..spans.labels import CURRENT_SPAN, KEYS, NO_SPAN, NOT_OURS
+from ..spans.labels import CURRENT_SPAN, KEYS, NO_SPAN, NOT_OURS, SpanLabels
 from ..threads import by_thread
 from ..threads.by_thread import Pairs, TagWriter
 from ..threads.os_threads import get_ident
@@ -41,7 +41,7 @@ def follow(context: Context) -> None:
     except AttributeError:
         labels = NOT_OURS  # a span that is none of the API's, or no context at all
     pairs: Pairs = ()
-    if labels.owner:
+    if isinstance(labels, SpanLabels) and labels.owner:  # there are spans that have any attribute
         pairs = tuple((key, value) for key, value in zip(KEYS, labels.values, strict=True) if value)
         if _baggage_names:
             pairs += pairs_of_baggage(context.get(BAGGAGE))

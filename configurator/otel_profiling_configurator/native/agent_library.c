@@ -17,26 +17,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 _Static_assert(sizeof(((PyThreadState *)0)->thread_id) == sizeof(uint64_t), "an alias takes the place of a thread's id");
 _Static_assert(sizeof(pthread_t) == sizeof(uint64_t), "an alias is taken for a thread's id");
 
-/* Longest that a switch waits while the sampler is between its two copies of the state, in nanoseconds: the first tells it who
- * holds the GIL, the second whose stack it reads, and it drops a sample where they differ. */
-enum {LONGEST_BETWEEN = 100 * 1000};
+/* Copies between that of a state and the one that says where the top of the stack is: before 3.13 the state leads to a part of the C
+ * stack, which leads there. */
+enum {COPIES_TO_TOP = PY_VERSION_HEX < 0x030D0000 ? 1 : 0};
 
-/* What `is_between` of a thread is while the sampler has still to copy something for the sample, and after a switch that could not
- * wait for that. */
-enum {BETWEEN = 1, LEFT = 2};
-
-/* Samples without such a wait after one that was in vain: with very many threads, the second copy comes too late. */
-enum {SAMPLES_WITHOUT = 16};
-
-/* Copies after the second one for which a switch waits, too: by then the top of the stack is read. */
-enum {COPIES_OF_TOP = 8};
+/* Most copies that the sampler is refused for a sample that is given up: it does without some, but not without many. */
+enum {MOST_REFUSALS = 64};
 
 /* CPU time of the process after which the sampler must have been seen to copy a state, in seconds: hundreds of samples. */
 enum {SECONDS_UNSEEN = 5};
@@ -48,7 +40,6 @@ enum {BEFORE_NEXT_SEARCH = 20 * 1000 * 1000};
 
 static Replacements replacements;
 static _Atomic unsigned long samples;  /* that are over */
-static unsigned long wait_from;        /* on, in samples */
 static void *_Atomic modules;          /* `sys.modules` */
 static _Atomic int is_read;            /* whether the sampler has been seen to copy a state that has a record */
 static int64_t expected_since;         /* in CPU time of the process */
@@ -61,8 +52,14 @@ static const void *head_address;            /* of the pointer to the newest thre
 static _Thread_local int has_slept;         /* the sampler, until a sample is due */
 static _Thread_local int has_waited;        /* until somebody was due, for the last sample */
 static _Thread_local int reads_gil;         /* the next thing that it copies is who holds the GIL */
-static _Thread_local Thread *being_read;    /* whose stack the sampler has begun to read */
-static _Thread_local int copies_left;       /* until its top is read */
+static _Thread_local int copies_to_top;     /* until what was read lately is copied once more */
+static _Thread_local int refusals;          /* copies that the sampler is refused, unless a sample begins before */
+
+unsigned long
+agent_library_sample(void)
+{
+    return atomic_load(&samples);
+}
 
 int
 agent_library_gave(uint64_t alias, unsigned long within)
@@ -74,11 +71,9 @@ agent_library_gave(uint64_t alias, unsigned long within)
 static void
 end_stack(void)
 {
-    if (being_read != NULL) {
-        atomic_store(&being_read->is_between, 0);
-        being_read = NULL;
-    }
+    top_of_stack_end();
     read_ahead_end();
+    copies_to_top = refusals = 0;
 }
 
 /* The sampler begins a sample where it copies the pointer to the newest thread's state, and goes on with who holds the GIL: which is
@@ -115,33 +110,31 @@ lead(const struct iovec *local, const struct iovec *remote)
     return 1;
 }
 
-/* The sampler has copied something: let its copy of a thread's state have the alias. On an agent's thread, without the GIL. */
-static void
+/* The sampler has copied something: let its copy of a thread's state have the alias, which is returned; 0 for none. */
+static uint64_t
 give_alias(const struct iovec *local, const void *remote, ssize_t copied)
 {
     const size_t id_at = offsetof(PyThreadState, thread_id), state_id_at = offsetof(PyThreadState, id);
     if (copied < (ssize_t)(id_at + sizeof(uint64_t))) {
-        return;
+        return 0;
     }
     Thread *thread = thread_find(remote);
     if (thread == NULL) {
-        return;
+        return 0;
     }
     char *copy = local->iov_base;
     uint64_t state_id;
     if (copied >= (ssize_t)(state_id_at + sizeof state_id)) {
         memcpy(&state_id, copy + state_id_at, sizeof state_id);
         if (state_id != atomic_load(&thread->state_id)) {
-            return;  /* another thread's, which is at the address of one that has ended */
+            return 0;  /* another thread's, which is at the address of one that has ended */
         }
     }
     atomic_store_explicit(&is_read, 1, memory_order_relaxed);
     unsigned long sample = atomic_load(&samples);
     int is_first = atomic_load(&thread->sample) != sample;
     if (is_first || atomic_load(&uses_clocks)) {
-        atomic_store(&thread->copied_at, clock_nanoseconds(CLOCK_MONOTONIC));
-        atomic_store(&thread->sample, sample);
-        atomic_store(&thread->is_between, BETWEEN);
+        top_of_stack_hold(thread, sample);
     }
     uint64_t alias;
     while ((alias = atomic_load(&thread->alias)) != 0) {
@@ -152,19 +145,40 @@ give_alias(const struct iovec *local, const void *remote, ssize_t copied)
         }
     }
     if (!is_first || atomic_load(&uses_clocks)) {
-        being_read = thread;
-        copies_left = COPIES_OF_TOP;
+        top_of_stack_begin(thread, alias);
+    }
+    return alias;
+}
+
+/* Have the sampler give up the sample that it takes. There are copies that it does without, so it is refused others, too. */
+static ssize_t
+give_up(void)
+{
+    end_stack();
+    refusals = MOST_REFUSALS;
+    cpu_clocks_refund(1);
+    errno = EFAULT;
+    return -1;
+}
+
+/* The sampler has copied a state that was chosen by the clocks, or comes nearer to the top of its stack. */
+static void
+approach_top(int is_state)
+{
+    if (is_state) {
+        copies_to_top = COPIES_TO_TOP + 1;
+    }
+    if (copies_to_top > 0 && --copies_to_top == 0) {
+        read_ahead_begin();
     }
 }
 
-/* Have the sampler give up the sample that it takes, as it does where it can't read something. */
-static ssize_t
-give_up(int error)
+/* The alias that a thread has, by its state; 0 for none. */
+static uint64_t
+alias_of(const void *python_state)
 {
-    end_stack();
-    cpu_clocks_refund();
-    errno = error;
-    return -1;
+    Thread *thread = thread_find(python_state);
+    return thread == NULL ? 0 : atomic_load(&thread->alias);
 }
 
 static ssize_t
@@ -176,27 +190,26 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
         is_sampler = 1;
         end_stack();  /* of another agent's */
     }
-    if (locals == 1 && remotes == 1 && remote->iov_base == atomic_load_explicit(&modules, memory_order_relaxed)) {
-        /* It looks for a thread's name, and does not find that of an alias, every time anew: hundreds of copies, and the name is
-         * not asked for. */
+    /* It looks for a thread's name, and does not find that of an alias, every time anew: hundreds of copies, and the name is not asked
+     * for. */
+    int is_name = locals == 1 && remotes == 1 && remote->iov_base == atomic_load_explicit(&modules, memory_order_relaxed);
+    if (is_name || (refusals > 0 && remote->iov_base != head_address && refusals-- > 0)) {
         errno = EFAULT;
         return -1;
     }
     int is_state = atomic_load(&uses_clocks) && has_slept && locals == 1 && remotes == 1
                    && cpu_clocks_next(remote->iov_base, &next_state);
+    uint64_t alias = 0;
     if (is_state) {
         end_stack();  /* the stack before this one; a state is never read ahead */
+        alias = alias_of(remote->iov_base);
     }
     ssize_t copied = read_ahead_or_now(process, local, locals, remote, remotes, flags);
-    if (being_read != NULL && atomic_load(&being_read->is_between) == LEFT) {
-        return give_up(EFAULT);  /* the sampler was stopped in the middle, and what it has read since may be another span's */
+    if (!top_of_stack_copied()) {
+        return give_up();  /* the sampler was stopped in the middle, and what it has read since may be another span's */
     }
-    if (copied < 0) {
-        return give_up(errno);  /* the stack changed while it was being read, as it does where functions are short */
-    }
-    if (being_read != NULL && --copies_left == 0) {
-        atomic_store(&being_read->is_between, 0);
-        being_read = NULL;
+    if (copied < 0 || remote->iov_base != head_address) {
+        cpu_clocks_refund(copied < 0);  /* the stack changed while it was being read, unless the sampler goes on without this */
     }
     if (locals != 1 || remotes != 1 || copied != (ssize_t)local->iov_len) {
         return copied;
@@ -207,10 +220,10 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
     if (is_state && copied >= (ssize_t)(offsetof(PyThreadState, next) + sizeof next_state)) {
         memcpy((char *)local->iov_base + offsetof(PyThreadState, next), &next_state, sizeof next_state);
     }
-    give_alias(local, remote->iov_base, copied);
-    if (is_state) {
-        read_ahead_begin();
+    if (give_alias(local, remote->iov_base, copied) != alias && is_state) {
+        return give_up();  /* the thread has switched since its state was copied */
     }
+    approach_top(is_state);
     return copied;
 }
 
@@ -353,36 +366,11 @@ agent_library_writing(void)
 }
 
 void
-agent_library_give(Thread *thread, uint64_t alias)
-{
-    for (int turn = 1; atomic_load(&thread->is_between) == BETWEEN; turn++) {
-        unsigned long sample = atomic_load(&samples);
-        if (atomic_load(&thread->sample) != sample) {
-            break;
-        }
-        if (sample < wait_from) {
-            atomic_store(&thread->is_between, LEFT);
-            break;
-        }
-        if (turn % 16 == 0) {
-            if (clock_nanoseconds(CLOCK_MONOTONIC) > atomic_load(&thread->copied_at) + LONGEST_BETWEEN) {
-                wait_from = sample + SAMPLES_WITHOUT;
-                atomic_store(&thread->is_between, LEFT);
-                break;
-            }
-            if (turn % 128 == 0) {
-                sched_yield();  /* the sampler may wait for this very processor */
-            }
-        }
-    }
-    atomic_store(&thread->alias, alias);
-}
-
-void
 agent_library_after_fork(void)
 {
     atomic_store(&writing, 0);
     atomic_store(&uses_clocks, 0);
+    top_of_stack_after_fork();
     end_stack();
     is_sampler = has_slept = has_waited = reads_gil = 0;
 }
@@ -395,6 +383,5 @@ int agent_library_gave(uint64_t alias, unsigned long within) { return 0; }
 int agent_library_is_unseen(void) { return 0; }
 int agent_library_write(PyObject *writer, uint64_t alias, PyObject *key, PyObject *value) { return 0; }
 uint64_t agent_library_writing(void) { return 0; }
-void agent_library_give(Thread *thread, uint64_t alias) { atomic_store(&thread->alias, alias); }
 void agent_library_after_fork(void) {}
 #endif

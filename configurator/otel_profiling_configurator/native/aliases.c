@@ -161,7 +161,9 @@ aliases_register(LabelSet *set)
         set->alias = alias;
         at_agent.sets[at_agent.count++] = (LabelSet *)Py_NewRef((PyObject *)set);
     }
+    set->threads++;  /* it is about to be current: whatever runs now does not give it up */
     Py_XDECREF((PyObject *)former.set);  /* until here it kept the text that is at the agent */
+    set->threads--;
     return set->alias != 0 ? 0 : -1;
 }
 

@@ -342,9 +342,9 @@ cpu_clocks_next(const void *address, const void **next)
 }
 
 void
-cpu_clocks_refund(void)
+cpu_clocks_refund(int is_owed)
 {
-    is_given_up = 1;
+    is_given_up = is_owed;
 }
 
 void
@@ -386,7 +386,7 @@ cpu_clocks_after_fork(void)
 
 const void *cpu_clocks_choose(const void *head) { return head; }
 int cpu_clocks_next(const void *address, const void **next) { return 0; }
-void cpu_clocks_refund(void) {}
+void cpu_clocks_refund(int is_owed) {}
 void cpu_clocks_wake(Thread *thread) {}
 int cpu_clocks_start(int64_t sampling_period) { return 0; }
 void cpu_clocks_end(void) {}

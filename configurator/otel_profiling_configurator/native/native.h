@@ -11,6 +11,7 @@
  *   switches.c       who changes the current context, and when: then records follow
  *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
  *   agent_library.c  what the agent's library is given to read
+ *   top_of_stack.c   a switch waits until a sample of its thread is over it
  *   read_ahead.c     what the sampler is about to read is copied at once
  *   given_aliases.c  which aliases samples were given of late
  *   cpu_clocks.c     which threads a sample is taken of
@@ -254,9 +255,23 @@ int agent_library_gave(uint64_t alias, unsigned long within);
 int agent_library_is_unseen(void);
 /* The alias that labels are being written for on the calling thread; 0 for none. */
 uint64_t agent_library_writing(void);
-/* Let the samples of a thread have another alias from now on. */
-void agent_library_give(Thread *thread, uint64_t alias);
+/* The number of the present sample. */
+unsigned long agent_library_sample(void);
 void agent_library_after_fork(void);
+
+/* -- top_of_stack.c ----------------------------------------------------------------------------------------------------- */
+
+/* Let the samples of a thread have another alias from now on. For the thread itself. */
+void top_of_stack_switch(Thread *thread, uint64_t alias);
+/* The sampler has copied the state of a thread, which is not to switch now. For the sampler's thread, as are the others. */
+void top_of_stack_hold(Thread *thread, unsigned long sample);
+/* It reads the stack now, and the sample has this alias. */
+void top_of_stack_begin(Thread *thread, uint64_t alias);
+/* It has copied something more; whether the thread has not switched in the middle of the top. */
+int top_of_stack_copied(void);
+/* It reads this stack no more. */
+void top_of_stack_end(void);
+void top_of_stack_after_fork(void);
 
 /* -- read_ahead.c ------------------------------------------------------------------------------------------------------- */
 
@@ -288,8 +303,8 @@ void cpu_clocks_end(void);
 const void *cpu_clocks_choose(const void *head);
 /* The sampler has copied a state: whether it is to read another one next than that leads to. For the sampler's thread. */
 int cpu_clocks_next(const void *address, const void **next);
-/* The sample that has begun comes to nothing: what it stood for is owed again. For the sampler's thread. */
-void cpu_clocks_refund(void);
+/* The sample that has begun comes to nothing: what it stood for is owed again, or not, after all. For the sampler's thread. */
+void cpu_clocks_refund(int is_owed);
 /* The thread has switched to a label set: it is at work. */
 void cpu_clocks_wake(Thread *thread);
 void cpu_clocks_after_fork(void);

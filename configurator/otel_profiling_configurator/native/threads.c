@@ -207,7 +207,7 @@ thread_switch(Thread *thread, LabelSet *set)
         set->threads++;
     }
     cpu_clocks_wake(thread);
-    agent_library_give(thread, alias);
+    top_of_stack_switch(thread, alias);
     if (thread->slot != NULL && (thread_contexts_are_on || *thread->slot != NULL)) {
         thread_context_publish(thread, set);
     }

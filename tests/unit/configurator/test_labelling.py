@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+from unittest.mock import Mock
 
 import opentelemetry.context as context_api
 import pytest
@@ -85,6 +86,18 @@ def test_labels_left_out_by_a_scope(following: Tags) -> None:
     assert following.current() == expected(None, None, "b")
     detach(inner)
     detach(outer)
+
+
+def test_span_that_has_any_attribute(following: Tags) -> None:
+    """A stand-in that answers every question is current like any span, and has no labels."""
+
+    class StandIn:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_arguments: self
+
+    for span in (StandIn(), Mock()):
+        detach(attach(Context({CURRENT_SPAN: span})))
+        assert following.current() == {}
 
 
 def test_labels_that_changed(following: Tags) -> None:
