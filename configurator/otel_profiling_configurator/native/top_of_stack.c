@@ -52,7 +52,8 @@ top_of_stack_copied(void)
     if (being_read == NULL) {
         return 1;
     }
-    if (atomic_load(&being_read->is_between) != BETWEEN || atomic_load(&being_read->alias) != given) {
+    const int mark = atomic_load(&being_read->is_between);  /* none where a state is copied once more than is needed */
+    if (mark == LEFT || (mark == BETWEEN && atomic_load(&being_read->alias) != given)) {
         return 0;
     }
     if (--copies_left == 0) {
