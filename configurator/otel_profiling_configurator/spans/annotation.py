@@ -26,7 +26,7 @@ _ARGUMENTS = ("name", "context", "kind")
 
 SERVER, CONSUMER = SpanKind.SERVER, SpanKind.CONSUMER
 
-SPAN_ID, TRACE_FLAGS, IS_VALID = 1, 3, 5
+SPAN_ID, IS_VALID = 1, 5
 """Places in a `SpanContext`, which is a tuple: its properties are Python functions, and cost like them."""
 
 
