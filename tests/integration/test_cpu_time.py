@@ -1,6 +1,7 @@
 """CPU time is CPU time: what is sampled of a span adds up to what the kernel says its thread has used."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,22 @@ def test_many_threads_that_wait(run):
     assert_samples_are_cpu_time(app)
     waiting = app.samples_of("Event.wait")
     assert sum(sample.count for sample in waiting) <= 10  # their start is work, too
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/syscall", os.R_OK) or platform.machine() not in ("x86_64", "aarch64"),
+    reason="the system does not tell what a thread waits in",
+)
+def test_where_the_agents_threads_wait(run):
+    """Not in the table where a thousand idle threads of the process stand in a few queues, which is searched at each sample."""
+    app = run("waiting_threads.py")
+    assert app.exit_code == 0, app.errors
+    if not app.told["has_table"]:
+        pytest.skip("this kernel keeps the sleepers of all processes in one table")
+    private = app.told["private"]
+    assert all(private["python"]), "the application's wait as ever"
+    assert len(private["python"]) >= 20
+    assert private["others"].count(False) >= 2, "the agent's recorder, and what uploads"
 
 
 def test_work_after_nothing_was_to_do(run):

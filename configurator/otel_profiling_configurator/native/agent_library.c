@@ -6,8 +6,8 @@
  * moment at which its stack was read.
  *
  * For that, what the library imports is replaced: `process_vm_readv`; `clock_nanosleep`, which tells where a sample ends;
- * `pthread_self`, by which the agent learns for whom a label is; and `readdir64`, by which it lists the process's threads to ask
- * for the state of each. (pyroscope-io 1.4.)
+ * `pthread_self`, by which the agent learns for whom a label is; and `opendir`, `readdir64` and `closedir`, by which it lists the
+ * process's threads to ask for the state of each. (pyroscope-io 1.4.)
  */
 
 #include "native.h"
@@ -190,8 +190,7 @@ read_and_replace(pid_t process, const struct iovec *local, unsigned long locals,
         is_sampler = 1;
         end_stack();  /* of another agent's */
     }
-    /* It looks for a thread's name, and does not find that of an alias, every time anew: hundreds of copies, and the name is not asked
-     * for. */
+    /* It looks for a thread's name, and does not find an alias's, each time anew: hundreds of copies, for what nobody asks for. */
     int is_name = locals == 1 && remotes == 1 && remote->iov_base == atomic_load_explicit(&modules, memory_order_relaxed);
     if (is_name || (refusals > 0 && remote->iov_base != head_address && refusals-- > 0)) {
         errno = EFAULT;
@@ -243,39 +242,53 @@ sleep_between(clockid_t clock, int flags, const struct timespec *time, struct ti
     return clock_nanosleep(clock, flags, time, left);
 }
 
-/* The sampler asks for the state of each thread that is listed: by the clocks it is known already. */
+/* The sampler lists the threads, to ask for the state of each. By the clocks it is known already: nobody is listed. */
 #ifdef __GLIBC__
 #define READ_FOLDER readdir64
-typedef struct dirent64 Entry;
 #else /* musl has one kind of entry, and the library for it imports the plain name */
 #define READ_FOLDER readdir
-typedef struct dirent Entry;
 #endif
 #define NAME_OF_MACRO(macro) NAME_OF(macro)
 #define NAME_OF(name) #name
 
-static Entry *
-list_none(DIR *folder)
+static char of_nobody;
+#define NOBODY ((DIR *)&of_nobody)
+
+static DIR *
+open_of_nobody(const char *path)
 {
-    return is_sampler && has_slept && atomic_load(&uses_clocks) ? NULL : READ_FOLDER(folder);
+    const char *name = is_sampler && has_slept && atomic_load(&uses_clocks) ? strrchr(path, '/') : NULL;
+    return name != NULL && strcmp(name, "/task") == 0 ? NOBODY : opendir(path);
+}
+
+static __typeof__(READ_FOLDER(NOBODY))
+read_of_nobody(DIR *folder)
+{
+    return folder == NOBODY ? NULL : READ_FOLDER(folder);
+}
+
+static int
+close_of_nobody(DIR *folder)
+{
+    return folder == NOBODY ? 0 : closedir(folder);
 }
 
 static pthread_t
 written_for_or_self(void)
 {
-    if (atomic_load(&writing) == 0) {
-        return pthread_self();  /* perhaps in the library's signal handler, where a thread's first look at its locals may not be */
-    }
-    return written_for != 0 ? (pthread_t)written_for : pthread_self();
+    /* If nobody writes, it may be in the library's signal handler, where a thread's first look at its locals may not be. */
+    return atomic_load(&writing) != 0 && written_for != 0 ? (pthread_t)written_for : pthread_self();
 }
 
 static const Import IMPORTS[] = {
     {"process_vm_readv", (void *)read_and_replace},
     {"pthread_self", (void *)written_for_or_self},
     {"clock_nanosleep", (void *)sleep_between},
-    {NAME_OF_MACRO(READ_FOLDER), (void *)list_none},
+    {"opendir", (void *)open_of_nobody},
+    {NAME_OF_MACRO(READ_FOLDER), (void *)read_of_nobody},
+    {"closedir", (void *)close_of_nobody},
 };
-enum {NEEDED = 7, NEEDED_FOR_CLOCKS = 8};  /* a bit for each */
+enum {NEEDED = 7, NEEDED_FOR_CLOCKS = 56};  /* a bit for each */
 static int found_imports;
 static const void *replaced_in;  /* somewhere in the library whose imports are replaced; NULL for none */
 
@@ -310,6 +323,7 @@ agent_library_use(PyObject *add_tag)
         }
         found_imports = found;
         replaced_in = library;
+        agent_futexes_share(library);
     }
     expected_since = clock_nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
     atomic_store(&is_read, 0);
@@ -320,10 +334,8 @@ agent_library_use(PyObject *add_tag)
 int
 agent_library_use_clocks(int64_t period)
 {
-    int can = period > 0 && (found_imports & NEEDED_FOR_CLOCKS) != 0 && cpu_clocks_start(period);
-    if (!can) {
-        cpu_clocks_start(0);
-    }
+    int can = period > 0 && (found_imports & NEEDED_FOR_CLOCKS) == NEEDED_FOR_CLOCKS;
+    can = cpu_clocks_start(can ? period : 0) && can;
     head_address = NULL;
     atomic_store(&uses_clocks, can);
     return can;

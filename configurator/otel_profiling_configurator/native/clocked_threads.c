@@ -33,7 +33,8 @@ static size_t room, in_turn;
 static const void *head_seen;    /* the newest thread's state at the last look */
 static int is_searched;          /* whether the threads that were there before the sampler are known */
 static int some_not_begun;       /* at the last search, so that new threads may be behind known ones */
-static int64_t process_used;     /* CPU time of the process when it was last asked for */
+static int64_t process_used;     /* CPU time of the process when it was last asked for, */
+static int64_t sampler_used;     /* and the sampler's own, which is no reason to look for who used it */
 static int64_t unexplained;      /* CPU time that no thread looked at has used */
 static unsigned long looks, last_full_look;
 
@@ -235,9 +236,10 @@ look_at_others(int64_t least)
     look_at_calm(in_turn, in_turn + LOOKED_AT_IN_TURN);
     in_turn += LOOKED_AT_IN_TURN;
     if (looks - last_full_look > clocked.count / LOOKED_AT_IN_TURN / 4) {
-        int64_t process = clock_nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
-        unexplained += process - process_used;
+        int64_t process = clock_nanoseconds(CLOCK_PROCESS_CPUTIME_ID), sampler = clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
+        unexplained += (process - process_used) - (sampler - sampler_used);
         process_used = process;
+        sampler_used = sampler;
         if (unexplained > least) {
             look_at_calm(clocked.active, clocked.count);
         }
@@ -285,6 +287,7 @@ clocked_threads_reset(void)
     head_seen = NULL;
     left_count = 0;
     process_used = clock_nanoseconds(CLOCK_PROCESS_CPUTIME_ID);
+    sampler_used = clock_nanoseconds(CLOCK_THREAD_CPUTIME_ID);
     unexplained = 0;
 }
 

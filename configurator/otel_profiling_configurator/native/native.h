@@ -11,6 +11,7 @@
  *   switches.c       who changes the current context, and when: then records follow
  *   greenlets.c      the same for greenlets, which change it behind the interpreter's back
  *   agent_library.c  what the agent's library is given to read
+ *   agent_futexes.c  where the agent's threads wait for each other
  *   top_of_stack.c   a switch waits until a sample of its thread is over it
  *   read_ahead.c     what the sampler is about to read is copied at once
  *   given_aliases.c  which aliases samples were given of late
@@ -258,6 +259,12 @@ uint64_t agent_library_writing(void);
 /* The number of the present sample. */
 unsigned long agent_library_sample(void);
 void agent_library_after_fork(void);
+
+/* -- agent_futexes.c ---------------------------------------------------------------------------------------------------- */
+
+/* From now on the threads of the library at this address wait where the process's idle threads are not in their way, if they do so
+ * where its threads are known to be kept apart. */
+void agent_futexes_share(const void *library);
 
 /* -- top_of_stack.c ----------------------------------------------------------------------------------------------------- */
 
