@@ -76,10 +76,9 @@ def test_where_the_agents_threads_wait(run):
     assert app.exit_code == 0, app.errors
     if not app.told["has_table"]:
         pytest.skip("this kernel keeps the sleepers of all processes in one table")
-    private = app.told["private"]
-    assert all(private["python"]), "the application's wait as ever"
-    assert len(private["python"]) >= 20
-    assert private["others"].count(False) >= 2, "the agent's recorder, and what uploads"
+    assert len(app.told["python"]) >= 20
+    assert all(app.told["python"]), "the application's wait as ever"
+    assert app.told["others"].count(False) >= 2, "the agent's recorder, and what uploads"
 
 
 def test_work_after_nothing_was_to_do(run):

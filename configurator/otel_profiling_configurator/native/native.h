@@ -262,8 +262,8 @@ void agent_library_after_fork(void);
 
 /* -- agent_futexes.c ---------------------------------------------------------------------------------------------------- */
 
-/* From now on the threads of the library at this address wait where the process's idle threads are not in their way, if they do so
- * where its threads are known to be kept apart. */
+/* From now on the threads of the library at this address wait where the process's idle threads are not in their way. Nothing is done
+ * where the kernel has no table of sleepers for each process. */
 void agent_futexes_share(const void *library);
 
 /* -- top_of_stack.c ----------------------------------------------------------------------------------------------------- */
