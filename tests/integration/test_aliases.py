@@ -72,8 +72,8 @@ def test_tags_of_the_application(run):
 @pytest.mark.parametrize(("milliseconds", "seconds"), [("0.2", "16"), ("1", "8"), ("3", "8")])
 def test_short_threads(run, milliseconds, seconds):
     """A thread that ends right after its span: every sample of it has all its labels."""
-    # On a busy machine the shortest are mostly over before their stack is read: one function may have no sample at all, and all of
-    # them together have had one in a hundred of what is due.
+    # On a busy machine the shortest are mostly over before their stack is read: one function may have no sample at all, and all
+    # of them together have had one in a hundred of what is due.
     groups = [group for group in groups_of(run("short_threads.py", milliseconds, seconds)) if group[0]]
     for samples, _ in groups:
         assert {len({"trace_id", "span_id", "span_name"} & {key for key, _ in sample.labels}) for sample in samples} <= {0, 3}

@@ -1,4 +1,4 @@
-"""Prints for each thread that waits in the kernel whether it does so in the table of this process's sleepers: Python's own, and others."""
+"""Prints of each thread that waits at a futex whether that is private to this process: Python's threads, and others."""
 
 import ctypes
 import json
