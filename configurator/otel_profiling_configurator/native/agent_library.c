@@ -23,8 +23,7 @@
 _Static_assert(sizeof(((PyThreadState *)0)->thread_id) == sizeof(uint64_t), "an alias takes the place of a thread's id");
 _Static_assert(sizeof(pthread_t) == sizeof(uint64_t), "an alias is taken for a thread's id");
 
-/* Copies between that of a state and the one that says where the top of the stack is: before 3.13 the state leads to a part of the C
- * stack, which leads there. */
+/* Copies from that of a state to the one that says where the top of the stack is: before 3.13 a part of the C stack is in between. */
 enum {COPIES_TO_TOP = PY_VERSION_HEX < 0x030D0000 ? 1 : 0};
 
 /* Most copies that the sampler is refused for a sample that is given up: it does without some, but not without many. */
@@ -38,7 +37,7 @@ enum {SECONDS_UNSEEN = 5};
  * pieces, often. */
 enum {BEFORE_NEXT_SEARCH = 20 * 1000 * 1000};
 
-static Replacements replacements;
+static Replacements replacements, of_folders;
 static _Atomic unsigned long samples;  /* that are over */
 static void *_Atomic modules;          /* `sys.modules` */
 static _Atomic int is_read;            /* whether the sampler has been seen to copy a state that has a record */
@@ -284,12 +283,15 @@ static const Import IMPORTS[] = {
     {"process_vm_readv", (void *)read_and_replace},
     {"pthread_self", (void *)written_for_or_self},
     {"clock_nanosleep", (void *)sleep_between},
+};
+/* Never put back: nobody's folder is not to be read or closed by others. */
+static const Import OF_FOLDERS[] = {
     {"opendir", (void *)open_of_nobody},
     {NAME_OF_MACRO(READ_FOLDER), (void *)read_of_nobody},
     {"closedir", (void *)close_of_nobody},
 };
-enum {NEEDED = 7, NEEDED_FOR_CLOCKS = 56};  /* a bit for each */
-static int found_imports;
+enum {ALL = 7};  /* of either, a bit for each */
+static int lists_nobody;
 static const void *replaced_in;  /* somewhere in the library whose imports are replaced; NULL for none */
 
 /* Why this process may not be read the way the sampler reads it; NULL if it may. */
@@ -317,11 +319,11 @@ agent_library_use(PyObject *add_tag)
     const void *library = (const void *)PyCFunction_GET_FUNCTION(add_tag);
     if (library != replaced_in) {
         int found = imports_replace_in(library, IMPORTS, Py_ARRAY_LENGTH(IMPORTS), &replacements);
-        if (found < 0 || (found & NEEDED) != NEEDED) {
+        if (found != ALL) {
             imports_put_back(&replacements);
             return "this release of pyroscope-io reads threads in another way";
         }
-        found_imports = found;
+        lists_nobody = imports_replace_in(library, OF_FOLDERS, Py_ARRAY_LENGTH(OF_FOLDERS), &of_folders) == ALL;
         replaced_in = library;
         agent_futexes_share(library);
     }
@@ -334,8 +336,7 @@ agent_library_use(PyObject *add_tag)
 int
 agent_library_use_clocks(int64_t period)
 {
-    int can = period > 0 && (found_imports & NEEDED_FOR_CLOCKS) == NEEDED_FOR_CLOCKS;
-    can = cpu_clocks_start(can ? period : 0) && can;
+    const int can = cpu_clocks_start(lists_nobody ? period : 0) && lists_nobody && period > 0;
     head_address = NULL;
     atomic_store(&uses_clocks, can);
     return can;
@@ -345,7 +346,7 @@ void
 agent_library_leave(void)
 {
     agent_library_use_clocks(0);
-    found_imports = 0;
+    lists_nobody = 0;
     replaced_in = NULL;
     imports_put_back(&replacements);
 }
