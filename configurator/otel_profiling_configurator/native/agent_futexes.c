@@ -11,7 +11,6 @@
 
 #ifdef HAS_AGENT_LIBRARY
 
-#include <errno.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
